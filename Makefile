@@ -1,0 +1,87 @@
+# Everything a contributor does, from build to demo. `make` alone explains itself.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN            := $(CURDIR)/bin
+BUILD_TOOLS    := hack/build-tools.sh
+BENCH_RESULTS  := bench/results.md
+GO_TEST_FLAGS  ?= -race
+# Etcd and the API server need longer than envtest's 20 s to start on a small machine.
+APISERVER_START_TIMEOUT ?= 120s
+
+# Evaluated where used, since the set of tools changes with the pins in hack/tools.
+TOOLS_DIR = $(shell $(BUILD_TOOLS) --dir)
+# Nested modules first, so that a run ends with the root module.
+MODULES   = $(shell find . -name go.mod -not -path './hack/*' -not -path './bin/*' -printf '%d %h\n' | sort -rn | cut -d' ' -f2)
+
+.PHONY: help
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: build
+build: ## Build this project's programs into bin/
+	go build -o $(BIN)/sendan ./cmd/sendan
+	go build -o $(BIN)/infrastructure-manager ./cmd/infrastructure-manager
+	go -C cmd/openstack-simulator build -o $(BIN)/openstack-simulator .
+
+.PHONY: tools
+tools: ## Build the pinned tools into a cache outside the tree, once; about ten minutes on two cores
+	@$(BUILD_TOOLS)
+
+.PHONY: plane-tools
+plane-tools:
+	@$(BUILD_TOOLS) plane
+
+.PHONY: dev-tools
+dev-tools:
+	@$(BUILD_TOOLS) dev
+
+.PHONY: generate
+generate: ## Generate deep copies, CRDs, RBAC and webhook configurations from the source
+	@$(BUILD_TOOLS) controller-gen
+	$(TOOLS_DIR)/controller-gen object paths=./api/...
+	$(TOOLS_DIR)/controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(TOOLS_DIR)/controller-gen rbac:roleName=manager-role webhook paths=./controllers/... \
+		output:rbac:artifacts:config=config/rbac output:webhook:artifacts:config=config/webhook
+
+##@ Check
+
+.PHONY: lint
+lint: dev-tools ## Check style, import laws and that generated files are up to date
+	@hack/check-generated.sh
+	@for module in $(MODULES); do \
+		echo "golangci-lint $$module"; \
+		(cd "$$module" && $(TOOLS_DIR)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); \
+	done
+
+.PHONY: test
+test: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
+test: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
+test: plane-tools ## Run all tests; needs no cloud, no Docker, no root
+	@for module in $(MODULES); do \
+		echo "go -C $$module test $(GO_TEST_FLAGS) ./..."; \
+		go -C "$$module" test $(GO_TEST_FLAGS) ./...; \
+	done
+
+.PHONY: bench
+bench: build plane-tools ## Measure time to Ready, cloud calls and memory into bench/results.md
+	@mkdir -p $(dir $(BENCH_RESULTS))
+	$(BIN)/sendan bench --tools-dir $(TOOLS_DIR) --out $(BENCH_RESULTS)
+
+##@ Try
+
+.PHONY: demo
+demo: build plane-tools ## Start a management plane and a simulated cloud, and watch a cluster become Ready
+	$(BIN)/sendan demo --tools-dir $(TOOLS_DIR)
+
+.PHONY: demo-check
+demo-check: build plane-tools ## Run the demo without a terminal: create, scale, replace, delete, nothing left over
+	$(BIN)/sendan demo --check --tools-dir $(TOOLS_DIR)
+
+.PHONY: clean
+clean: ## Remove bin/; the tools stay in their cache
+	rm -rf $(BIN)
