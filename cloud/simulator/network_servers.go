@@ -1,0 +1,146 @@
+package simulator
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// What Nova and Octavia ask of Neutron in process, see serverNetworking.
+
+func (n *networkService) findPort(project, portID string) (portFacts, bool) {
+	p, known := n.ports.byID[portID]
+	if !known || project != "" && p.ProjectID != project {
+		return portFacts{}, false
+	}
+	return n.portFacts(p), true
+}
+
+func (n *networkService) portFacts(p *port) portFacts {
+	facts := portFacts{
+		id: p.ID, project: p.ProjectID, networkID: p.NetworkID, networkName: p.network.Name,
+		deviceID: p.DeviceID, status: p.Status, macAddress: p.MACAddress, vnicType: p.VNICType,
+		securityGroupIDs: slices.Clone(p.SecurityGroups),
+	}
+	for _, id := range p.SecurityGroups {
+		facts.securityGroupNames = append(facts.securityGroupNames, n.securityGroups.byID[id].Name)
+	}
+	for _, ip := range p.FixedIPs {
+		address := portAddress{subnetID: ip.SubnetID, address: ip.IPAddress, version: n.subnets.byID[ip.SubnetID].IPVersion}
+		for _, f := range n.floatingIPsOfPort[p.ID] {
+			if *f.FixedIPAddress == ip.IPAddress {
+				address.floating = f.FloatingIPAddress
+			}
+		}
+		facts.addresses = append(facts.addresses, address)
+	}
+	return facts
+}
+
+func (n *networkService) networksOf(project string) []networkFacts {
+	var found []networkFacts
+	for _, net := range n.networks.inOrder {
+		if (net.ProjectID == project || net.Shared) && !net.External && len(net.subnets) > 0 {
+			found = append(found, net.facts())
+		}
+	}
+	return found
+}
+
+func (net *network) facts() networkFacts {
+	return networkFacts{id: net.ID, name: net.Name, subnets: len(net.subnets)}
+}
+
+func (n *networkService) findNetwork(project, networkID string) (networkFacts, bool) {
+	net, known := n.networks.byID[networkID]
+	if !known || net.ProjectID != project && !net.Shared && !net.External {
+		return networkFacts{}, false
+	}
+	return net.facts(), true
+}
+
+func (n *networkService) createServerPort(project, networkID, fixedAddress string, securityGroupIDs []string) (portFacts, error) {
+	net, known := n.networks.byID[networkID]
+	if !known {
+		return portFacts{}, networkMissing(networkID)
+	}
+	var asked portSettings
+	if fixedAddress != "" {
+		asked.FixedIPs = optional[[]fixedIP]{set: true, value: []fixedIP{{IPAddress: fixedAddress}}}
+	}
+	if len(securityGroupIDs) > 0 {
+		asked.SecurityGroups = optional[[]string]{set: true, value: securityGroupIDs}
+	}
+	p, err := n.makePort(project, net, asked)
+	if err != nil {
+		return portFacts{}, err
+	}
+	return n.portFacts(p), nil
+}
+
+func (n *networkService) bindPort(portID, serverID, hostName, zone string) {
+	p, known := n.ports.byID[portID]
+	if !known {
+		return
+	}
+	n.setDevice(p, serverID, ownerComputePrefix+zone)
+	n.setHost(p, hostName)
+	n.touch(p)
+}
+
+func (n *networkService) unbindPort(portID string) {
+	p, known := n.ports.byID[portID]
+	if !known {
+		return
+	}
+	n.setDevice(p, "", "")
+	n.setHost(p, "")
+	n.touch(p)
+}
+
+func (n *networkService) deleteServerPort(portID string) {
+	if p, known := n.ports.byID[portID]; known {
+		n.discardPort(p)
+	}
+}
+
+func (n *networkService) findSecurityGroup(project, nameOrID string) (id string, ambiguous, found bool) {
+	if group, known := n.securityGroups.byID[nameOrID]; known && group.ProjectID == project {
+		return group.ID, false, true
+	}
+	if nameOrID == defaultGroupName {
+		n.defaultGroup(project)
+	}
+	for _, group := range n.securityGroups.inOrder {
+		if group.ProjectID != project || group.Name != nameOrID {
+			continue
+		}
+		if found {
+			return "", true, true
+		}
+		id, found = group.ID, true
+	}
+	return id, false, found
+}
+
+func (n *networkService) portQuotaLeft(project string) int {
+	limit := n.s.quota(project, "port")
+	if limit == unlimited {
+		return unlimited
+	}
+	return max(limit-n.ports.ofProject[project], 0)
+}
+
+// portAt is the port that has an address on a subnet's network.
+func (n *networkService) portAt(subnetID, address string) (*port, bool) {
+	sub, known := n.subnets.byID[subnetID]
+	a, err := netip.ParseAddr(address)
+	if !known || err != nil {
+		return nil, false
+	}
+	for _, neighbor := range sub.network.subnets {
+		if p := neighbor.taken[a]; p != nil {
+			return p, true
+		}
+	}
+	return nil, false
+}
