@@ -1,0 +1,354 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jonboulle/clockwork"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util"
+	"sigs.k8s.io/cluster-api/util/annotations"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/cluster-api/util/finalizers"
+	"sigs.k8s.io/cluster-api/util/patch"
+	"sigs.k8s.io/cluster-api/util/paused"
+	"sigs.k8s.io/cluster-api/util/predicates"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/cloud"
+)
+
+// clusterReadyConditions make up the Ready condition of a SendanCluster.
+var clusterReadyConditions = []string{
+	infrav1.IdentityReadyCondition, infrav1.NetworkReadyCondition, infrav1.SecurityGroupsReadyCondition,
+	infrav1.EndpointReadyCondition, infrav1.FailureDomainsReadyCondition, infrav1.ServerGroupsReadyCondition,
+}
+
+// +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanclusters,verbs=get;list;watch;patch;update
+// +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanclusters/status,verbs=get;patch;update
+// +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanclusters/finalizers,verbs=update
+// +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanclusteridentities,verbs=get;list;watch
+// +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters;clusters/status,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// SendanClusterReconciler makes and removes the infrastructure of clusters.
+type SendanClusterReconciler struct {
+	Client           client.Client
+	Clouds           CloudGetter
+	Recorder         events.EventRecorder
+	Clock            clockwork.Clock
+	WatchFilterValue string
+}
+
+// SetupWithManager registers the controller and what wakes it.
+func (r *SendanClusterReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, inventory *InventoryEvents, options controller.Options) error {
+	scheme, log := mgr.GetScheme(), ctrl.LoggerFrom(ctx)
+	clusterGVK := infrav1.GroupVersion.WithKind("SendanCluster")
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&infrav1.SendanCluster{}, builder.WithPredicates(
+			predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue),
+			predicates.ResourceIsNotExternallyManaged(scheme, log),
+		)).
+		WithOptions(options).
+		Watches(&clusterv1.Cluster{},
+			handler.EnqueueRequestsFromMapFunc(util.ClusterToInfrastructureMapFunc(ctx, clusterGVK, mgr.GetClient(), &infrav1.SendanCluster{})),
+			builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue)),
+		).
+		Watches(&infrav1.SendanMachine{}, handler.EnqueueRequestsFromMapFunc(r.clusterOfMachine), builder.WithPredicates(machineComesOrGoes())).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingSecret)).
+		Watches(&infrav1.SendanClusterIdentity{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingIdentity)).
+		WatchesRawSource(inventory.source(clusterRequests)).
+		Complete(r)
+}
+
+// Reconcile brings one cluster's infrastructure closer to its spec.
+func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+	obj := &infrav1.SendanCluster{}
+	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if annotations.IsExternallyManaged(obj) {
+		return ctrl.Result{}, nil
+	}
+	cluster, err := util.GetOwnerCluster(ctx, r.Client, obj.ObjectMeta)
+	if err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if cluster == nil {
+		return ctrl.Result{}, nil // the owner reference comes with an update of this object
+	}
+	if isPaused, again, err := paused.EnsurePausedCondition(ctx, r.Client, cluster, obj); err != nil || isPaused || again {
+		return ctrl.Result{}, err
+	}
+	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, obj, infrav1.ClusterFinalizer); err != nil || added {
+		return ctrl.Result{}, err
+	}
+	if obj.DeletionTimestamp.IsZero() {
+		return r.reconcileNormal(ctx, cluster, obj)
+	}
+	return r.reconcileDelete(ctx, cluster, obj)
+}
+
+func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
+	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
+	if err != nil {
+		s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
+		return r.finish(ctx, obj, []step{s}, func() { setConditions(obj, []step{s}, clusterReadyConditions, r.Clock.Now()) })
+	}
+	if err := ensureOwnerID(ctx, r.Client, obj); err != nil {
+		return ctrl.Result{}, err
+	}
+	in, err := r.gather(ctx, session, cluster, obj)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	steps, notes, err := r.writer().carryOut(ctx, session, obj, func(a attempts) []step {
+		in.attempts = a
+		return planCluster(*in)
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	in.attempts = attempts{notes: notes, snapshot: session.Inventory().Snapshot(), now: r.Clock.Now()}
+	return r.finish(ctx, obj, steps, func() {
+		obj.SetAttempts(notes)
+		setConditions(obj, steps, clusterReadyConditions, in.now)
+		if len(steps) > 1 { // else the inventory was not to be believed
+			setClusterStatus(*in, steps)
+		}
+	})
+}
+
+func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
+	if obj.Annotations[infrav1.OwnerIDAnnotation] == "" {
+		return ctrl.Result{}, r.release(ctx, obj) // nothing was ever made
+	}
+	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
+	if err != nil {
+		s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
+		return r.finish(ctx, obj, []step{s}, func() { setDeleting(obj, s) })
+	}
+	machines, err := machinesOf(ctx, r.Client, obj)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	in := r.input(cluster, obj, machines)
+	steps, notes, err := r.writer().carryOut(ctx, session, obj, func(a attempts) []step {
+		in.attempts = a
+		return []step{planClusterDeletion(*in)}
+	})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if _, open := firstOpen(steps); !open {
+		return ctrl.Result{}, r.release(ctx, obj)
+	}
+	return r.finish(ctx, obj, steps, func() {
+		obj.SetAttempts(notes)
+		setDeleting(obj, steps[0])
+	})
+}
+
+// gather asks the cloud's catalogue for what the spec names. The answers are cached by the session.
+func (r *SendanClusterReconciler) gather(ctx context.Context, session *cloud.Session, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (*clusterInput, error) {
+	machines, err := machinesOf(ctx, r.Client, obj)
+	if err != nil {
+		return nil, err
+	}
+	in := r.input(cluster, obj, machines)
+	in.lookups = lookUpCluster(ctx, session, obj)
+	return in, nil
+}
+
+func (r *SendanClusterReconciler) input(cluster *clusterv1.Cluster, obj *infrav1.SendanCluster, machines []infrav1.SendanMachine) *clusterInput {
+	return &clusterInput{
+		cluster: obj, name: obj.Namespace + "-" + cluster.Name, machines: machines, ownerEndpoint: cluster.Spec.ControlPlaneEndpoint,
+		mark: cloud.Mark{Cluster: obj.Annotations[infrav1.OwnerIDAnnotation]},
+	}
+}
+
+func (r *SendanClusterReconciler) writer() *writer {
+	return &writer{client: r.Client, recorder: r.Recorder, clock: r.Clock}
+}
+
+// finish stores what was concluded and says when to look again.
+func (r *SendanClusterReconciler) finish(ctx context.Context, obj *infrav1.SendanCluster, steps []step, change func()) (ctrl.Result, error) {
+	return requeue(steps, r.Clock.Now()), patchStatus(ctx, r.Client, obj, change)
+}
+
+// release lets the object go.
+func (r *SendanClusterReconciler) release(ctx context.Context, obj *infrav1.SendanCluster) error {
+	return patchStatus(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.ClusterFinalizer) })
+}
+
+// setClusterStatus writes what the plan found out.
+func setClusterStatus(in clusterInput, steps []step) {
+	obj, has := in.cluster, in.objects()
+	obj.Status.FailureDomains = failureDomainsOf(in)
+	obj.Status.Network = infrav1.NetworkStatus{ExternalNetworkID: in.lookups.externalNetwork.value.ID}
+	if has.network != nil {
+		obj.Status.Network.ID = has.network.ID
+	}
+	for _, subnet := range has.subnets {
+		obj.Status.Network.SubnetIDs = append(obj.Status.Network.SubnetIDs, subnet.ID)
+	}
+	if has.router != nil {
+		obj.Status.Network.RouterID = has.router.ID
+	}
+	if has.controlPlane != nil && has.worker != nil {
+		obj.Status.Network.ControlPlaneSecurityGroupID, obj.Status.Network.WorkerSecurityGroupID = has.controlPlane.ID, has.worker.ID
+	}
+	obj.Status.Endpoint = endpointStatus(in, has)
+	if provisioned(steps) {
+		obj.Spec.ControlPlaneEndpoint = endpointOf(in, has)
+		obj.Status.Initialization.Provisioned = ptr.To(true)
+	}
+}
+
+// provisioned reports that machines can be made. Core reads the endpoint once, at that moment.
+func provisioned(steps []step) bool {
+	return !slices.ContainsFunc(steps, func(s step) bool {
+		return !s.done() && s.condition != infrav1.ServerGroupsReadyCondition && s.condition != infrav1.MembersReadyCondition
+	})
+}
+
+func endpointStatus(in clusterInput, has clusterObjects) infrav1.EndpointStatus {
+	status := infrav1.EndpointStatus{Address: has.innerAddress()}
+	if lb := has.loadBalancer; lb != nil {
+		status.LoadBalancerID, status.PortID = lb.ID, lb.VIPPortID
+		if len(lb.Pools) > 0 {
+			status.Members = ptr.To(int32(len(lb.Pools[0].Members)))
+		}
+	}
+	if has.virtualIP != nil {
+		status.PortID = has.virtualIP.ID
+	}
+	if has.floatingIP != nil {
+		status.FloatingIPID, status.FloatingIP = has.floatingIP.ID, has.floatingIP.Address
+	}
+	return status
+}
+
+// setDeleting writes what a deletion waits for.
+func setDeleting(obj owner, s step) {
+	ready := metav1.Condition{Type: infrav1.ReadyCondition, Status: metav1.ConditionFalse, Reason: infrav1.DeletingReason, Message: s.message}
+	conditions.Set(obj, ready)
+	conditions.Set(obj, metav1.Condition{Type: infrav1.DeletingCondition, Status: metav1.ConditionTrue, Reason: s.reason, Message: s.message})
+}
+
+// ensureOwnerID gives an object the id that its cloud objects are marked with.
+func ensureOwnerID(ctx context.Context, c client.Client, obj client.Object) error {
+	if obj.GetAnnotations()[infrav1.OwnerIDAnnotation] != "" {
+		return nil
+	}
+	before := obj.DeepCopyObject().(client.Object)
+	all := obj.GetAnnotations()
+	if all == nil {
+		all = map[string]string{}
+	}
+	all[infrav1.OwnerIDAnnotation] = string(obj.GetUID())
+	obj.SetAnnotations(all)
+	if err := c.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("store the owner id: %w", err)
+	}
+	return nil
+}
+
+// patchStatus stores what change does to an object: its metadata, spec and status.
+func patchStatus(ctx context.Context, c client.Client, obj owner, change func()) error {
+	helper, err := patch.NewHelper(obj, c)
+	if err != nil {
+		return err
+	}
+	change()
+	err = helper.Patch(ctx, obj, patch.WithOwnedConditions{Conditions: []string{
+		infrav1.ReadyCondition, infrav1.DeletingCondition, infrav1.IdentityReadyCondition, infrav1.NetworkReadyCondition,
+		infrav1.SecurityGroupsReadyCondition, infrav1.EndpointReadyCondition, infrav1.MembersReadyCondition, infrav1.ServerGroupsReadyCondition,
+		infrav1.FailureDomainsReadyCondition, infrav1.VolumesReadyCondition, infrav1.PortsReadyCondition, infrav1.ServerReadyCondition,
+	}})
+	if !obj.GetDeletionTimestamp().IsZero() {
+		err = kerrors.FilterOut(err, func(err error) bool { return client.IgnoreNotFound(err) == nil })
+	}
+	return err
+}
+
+// machinesOf are the cluster's SendanMachines in the order of their names.
+func machinesOf(ctx context.Context, c client.Reader, obj *infrav1.SendanCluster) ([]infrav1.SendanMachine, error) {
+	list := &infrav1.SendanMachineList{}
+	name := cmp.Or(obj.Labels[clusterv1.ClusterNameLabel], ownerClusterName(obj))
+	err := c.List(ctx, list, client.InNamespace(obj.Namespace), client.MatchingLabels{clusterv1.ClusterNameLabel: name})
+	if err != nil {
+		return nil, fmt.Errorf("list the machines of cluster %s: %w", name, err)
+	}
+	slices.SortFunc(list.Items, func(a, b infrav1.SendanMachine) int { return cmp.Compare(a.Name, b.Name) })
+	return list.Items, nil
+}
+
+func ownerClusterName(obj client.Object) string {
+	for _, ref := range obj.GetOwnerReferences() {
+		if ref.Kind == "Cluster" {
+			return ref.Name
+		}
+	}
+	return ""
+}
+
+func (r *SendanClusterReconciler) clusterOfMachine(ctx context.Context, obj client.Object) []reconcile.Request {
+	cluster, err := util.GetClusterFromMetadata(ctx, r.Client, metav1.ObjectMeta{Namespace: obj.GetNamespace(), Labels: obj.GetLabels()})
+	if err != nil || cluster.Spec.InfrastructureRef.Kind != "SendanCluster" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: obj.GetNamespace(), Name: cluster.Spec.InfrastructureRef.Name}}}
+}
+
+func (r *SendanClusterReconciler) clustersUsingSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	identities := &infrav1.SendanClusterIdentityList{}
+	if err := r.Client.List(ctx, identities); err != nil {
+		return nil
+	}
+	requests := r.clustersReferring(ctx, infrav1.IdentitySecret, secret.GetName(), client.InNamespace(secret.GetNamespace()))
+	for _, identity := range identities.Items {
+		ref := identity.Spec.SecretRef
+		if ref.Name == secret.GetName() && ref.Namespace == secret.GetNamespace() {
+			requests = append(requests, r.clustersUsingIdentity(ctx, &identity)...)
+		}
+	}
+	return requests
+}
+
+func (r *SendanClusterReconciler) clustersUsingIdentity(ctx context.Context, identity client.Object) []reconcile.Request {
+	return r.clustersReferring(ctx, infrav1.IdentityClusterIdentity, identity.GetName())
+}
+
+func (r *SendanClusterReconciler) clustersReferring(ctx context.Context, kind infrav1.IdentityKind, name string, in ...client.ListOption) []reconcile.Request {
+	clusters := &infrav1.SendanClusterList{}
+	if err := r.Client.List(ctx, clusters, in...); err != nil {
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range clusters.Items {
+		ref := clusters.Items[i].Spec.IdentityRef
+		if ref.Name == name && cmp.Or(ref.Kind, infrav1.IdentitySecret) == kind {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
+		}
+	}
+	return requests
+}
