@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// simulatedCloud asks the simulator's control API. What it asks is not among the counted calls.
+type simulatedCloud struct {
+	baseURL string
+	client  *http.Client
+}
+
+// calls is how many HTTP requests the cloud has answered.
+func (c simulatedCloud) calls(ctx context.Context) (int, error) {
+	var answer struct {
+		Total int `json:"total"`
+	}
+	err := c.get(ctx, "/_simulator/calls", &answer)
+	return answer.Total, err
+}
+
+// objectCounts are counts by type, over all projects.
+type objectCounts map[string]int
+
+// total of all types.
+func (c objectCounts) total() int {
+	sum := 0
+	for _, count := range c {
+		sum += count
+	}
+	return sum
+}
+
+func (c objectCounts) String() string {
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(c)) {
+		if c[kind] != 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c[kind], kind))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// objects counts what was made in the cloud and is still there.
+func (c simulatedCloud) objects(ctx context.Context) (objectCounts, error) {
+	var answer struct {
+		Total objectCounts `json:"total"`
+	}
+	err := c.get(ctx, "/_simulator/objects", &answer)
+	return answer.Total, err
+}
+
+// server is one of the cloud's servers, as the cloud itself knows it.
+type server struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Flavor string `json:"flavor"`
+}
+
+func (c simulatedCloud) servers(ctx context.Context) ([]server, error) {
+	var answer struct {
+		Servers []server `json:"servers"`
+	}
+	err := c.get(ctx, "/_simulator/servers", &answer)
+	return answer.Servers, err
+}
+
+func (c simulatedCloud) get(ctx context.Context, path string, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.baseURL+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the simulator: %w", err)
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the simulator: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the simulator: GET %s: %s", path, response.Status)
+	}
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the simulator's answer to GET %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,9 @@
+package plane
+
+import "syscall"
+
+// childAttributes puts a child into its own process group, so that Ctrl-C in a terminal reaches only
+// the supervisor, which stops children in order; and has the kernel kill it if the supervisor dies.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
