@@ -52,7 +52,7 @@ func TestWorkerIsCreatedWithinFourCallsHoweverLongItBuilds(t *testing.T) {
 			w.resetCalls()
 			w.addMachine("tenant", "one", "worker-1")
 			w.run("second worker ready", build+5*time.Minute, w.allReady)
-			// Two posts and, when the session's catalogue has grown old meanwhile, flavors and images. The
+			// Two posts and, when the session's catalog has grown old meanwhile, flavors and images. The
 			// zones are the cluster's, part of its own budget.
 			assertAtMost(t, w, "create a worker", w.ownCalls()-w.calls("/v2.1/os-availability-zone"), 4)
 		})

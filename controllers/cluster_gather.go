@@ -10,7 +10,7 @@ import (
 	"github.com/sendan-io/sendan/cloud"
 )
 
-// lookUpCluster asks the catalogue for what the spec names. Only what a plan will look at is asked.
+// lookUpCluster asks the catalog for what the spec names. Only what a plan will look at is asked.
 func lookUpCluster(ctx context.Context, session *cloud.Session, obj *infrav1.SendanCluster) clusterLookups {
 	var found clusterLookups
 	switch known := obj.Status.Network.ExternalNetworkID; {

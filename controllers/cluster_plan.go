@@ -35,7 +35,7 @@ type clusterInput struct {
 	machines []infrav1.SendanMachine
 }
 
-// clusterLookups are answers of the cloud's catalogue to what the spec names.
+// clusterLookups are answers of the cloud's catalog to what the spec names.
 type clusterLookups struct {
 	externalNetwork lookup[cloud.Network]
 	network         lookup[cloud.Network]  // existing

@@ -142,7 +142,7 @@ func parseSecret(secret *corev1.Secret, cloudName string) (cloud.Identity, error
 	}
 	identity, err := cloud.ParseCloudsYAML(data, cloudName)
 	if err != nil {
-		return cloud.Identity{}, fmt.Errorf("Secret %s/%s: %w", secret.Namespace, secret.Name, err)
+		return cloud.Identity{}, fmt.Errorf("read Secret %s/%s: %w", secret.Namespace, secret.Name, err)
 	}
 	if ca, ok := secret.Data[secretKeyCACert]; ok {
 		identity = identity.WithCACert(ca)

@@ -11,7 +11,7 @@ import (
 	"github.com/sendan-io/sendan/cloud"
 )
 
-// lookUpMachine asks the catalogue for what the spec of a new machine names.
+// lookUpMachine asks the catalog for what the spec of a new machine names.
 func lookUpMachine(ctx context.Context, session *cloud.Session, scope *machineScope) machineLookups {
 	spec := scope.obj.Spec
 	return machineLookups{

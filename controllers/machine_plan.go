@@ -50,7 +50,7 @@ type machineInput struct {
 // cloud.
 type placement struct{ computeZone, volumeZone string }
 
-// machineLookups are answers of the cloud's catalogue to what the spec names.
+// machineLookups are answers of the cloud's catalog to what the spec names.
 type machineLookups struct {
 	flavor lookup[cloud.Flavor]
 	image  lookup[cloud.Image]
@@ -122,7 +122,7 @@ func planMachine(in machineInput) []step {
 	}
 	volumes, ports := volumesStep(in, has), portsStep(in, has)
 	server := serverStep(in, has)
-	if has.server == nil && !in.wasProvisioned() && !(volumes.done() && ports.done()) {
+	if has.server == nil && !in.wasProvisioned() && (!volumes.done() || !ports.done()) {
 		server = waiting(infrav1.ServerReadyCondition, infrav1.CreatingReason, "The server follows once its ports and volumes are there.")
 	}
 	return []step{volumes, ports, server}
@@ -221,7 +221,7 @@ func portsStep(in machineInput, has machineObjects) step {
 		case !there:
 			actions = append(actions, createPort(request))
 		case in.wantsTrunk(i) && port.TrunkID == "":
-			actions = append(actions, createTrunk(in, port))
+			actions = append(actions, createTrunk(port))
 		default:
 			actions = append(actions, retag(cloud.KindPort, request.Mark.Role, port.ID, port.Tags, in.tags())...)
 		}
@@ -277,7 +277,7 @@ func createPort(request cloud.PortRequest) action {
 
 // createTrunk makes a port a trunk's parent. Neutron refuses a second trunk on a port, so a lost
 // reply does no harm: the listing of ports that follows shows the trunk.
-func createTrunk(in machineInput, port cloud.Port) action {
+func createTrunk(port cloud.Port) action {
 	request := cloud.TrunkRequest{Name: port.Name, Mark: port.Mark, PortID: port.ID}
 	return action{
 		key: "create trunk of " + port.Mark.Role, creates: cloud.KindPort, event: "Created trunk " + port.Name,

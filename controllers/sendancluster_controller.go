@@ -167,7 +167,7 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 	})
 }
 
-// gather asks the cloud's catalogue for what the spec names. The answers are cached by the session.
+// gather asks the cloud's catalog for what the spec names. The answers are cached by the session.
 func (r *SendanClusterReconciler) gather(ctx context.Context, session *cloud.Session, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (*clusterInput, error) {
 	machines, err := machinesOf(ctx, r.Client, obj)
 	if err != nil {
@@ -216,7 +216,7 @@ func setClusterStatus(in clusterInput, steps []step) {
 	if has.controlPlane != nil && has.worker != nil {
 		obj.Status.Network.ControlPlaneSecurityGroupID, obj.Status.Network.WorkerSecurityGroupID = has.controlPlane.ID, has.worker.ID
 	}
-	obj.Status.Endpoint = endpointStatus(in, has)
+	obj.Status.Endpoint = endpointStatus(has)
 	if provisioned(steps) {
 		obj.Spec.ControlPlaneEndpoint = endpointOf(in, has)
 		obj.Status.Initialization.Provisioned = ptr.To(true)
@@ -230,7 +230,7 @@ func provisioned(steps []step) bool {
 	})
 }
 
-func endpointStatus(in clusterInput, has clusterObjects) infrav1.EndpointStatus {
+func endpointStatus(has clusterObjects) infrav1.EndpointStatus {
 	status := infrav1.EndpointStatus{Address: has.innerAddress()}
 	if lb := has.loadBalancer; lb != nil {
 		status.LoadBalancerID, status.PortID = lb.ID, lb.VIPPortID

@@ -17,8 +17,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -44,6 +45,8 @@ type world struct {
 	client client.Client
 
 	process *process
+	// running is the same process for the goroutines that serve the cloud.
+	running atomic.Pointer[process]
 	// versions are the resource versions the queue knows, to see what a watch would have told.
 	versions map[string]string
 	pending  []work
@@ -109,7 +112,11 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 	server := httptest.NewServer(http.HandlerFunc(w.serveCloud))
 	t.Cleanup(func() { server.Close(); sim.Close() })
 	w.url = server.URL
-	w.client = fake.NewClientBuilder().WithScheme(testScheme(t)).
+	scheme := testScheme(t)
+	w.client = fake.NewClientBuilder().WithScheme(scheme).
+		// Nothing here applies server-side, so the tracker without managed fields, which is much
+		// faster, will do.
+		WithObjectTracker(clienttesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())).
 		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{}).
 		WithIndex(&infrav1.SendanCluster{}, ownerIDIndex, OwnerID).
 		WithIndex(&infrav1.SendanMachine{}, ownerIDIndex, OwnerID).
@@ -121,7 +128,7 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 func testScheme(t testing.TB) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, clusterv1.AddToScheme, infrav1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, clusterv1.AddToScheme, infrav1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -154,6 +161,7 @@ func (w *world) start() {
 	p.clusters = &SendanClusterReconciler{Client: kube, Clouds: identities, Recorder: recorder, Clock: w.clock}
 	p.machines = &SendanMachineReconciler{Client: kube, Clouds: identities, Recorder: recorder, Clock: w.clock}
 	w.process = p
+	w.running.Store(p)
 	w.pending, w.due, w.versions = nil, map[work]time.Time{}, map[string]string{}
 	w.resync = w.clock.Now().Add(resyncPeriod)
 }
@@ -161,12 +169,13 @@ func (w *world) start() {
 // serveCloud is the way to the simulated cloud. When the process is to die, its call takes effect but
 // the reply reaches nobody, and nothing that the dead process still tries gets through.
 func (w *world) serveCloud(rw http.ResponseWriter, r *http.Request) {
-	if w.process.dead.Load() {
+	process := w.running.Load()
+	if process.dead.Load() {
 		panic(http.ErrAbortHandler)
 	}
 	if n := w.requests.Add(1); n == w.killAt.Load() {
 		w.sim.ServeHTTP(httptest.NewRecorder(), r)
-		w.process.dead.Store(true)
+		process.dead.Store(true)
 		panic(http.ErrAbortHandler)
 	}
 	w.sim.ServeHTTP(rw, r)

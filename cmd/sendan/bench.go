@@ -75,6 +75,7 @@ func runBench(ctx context.Context, out io.Writer, flags planeFlags, clusters []i
 		defer func() { _ = os.RemoveAll(dir) }()
 		flags.stateDir = dir
 	}
+	machine := describeMachine()
 	base := flags.stateDir
 	var measurements []measurement
 	for _, count := range clusters {
@@ -86,7 +87,7 @@ func runBench(ctx context.Context, out io.Writer, flags planeFlags, clusters []i
 		}
 		measurements = append(measurements, m)
 	}
-	report := benchReport(describeMachine(), time.Now(), versions(), measurements)
+	report := benchReport(machine, time.Now(), versions(), measurements)
 	_, _ = fmt.Fprint(out, "\n", report)
 	if file == "" {
 		return nil

@@ -17,6 +17,11 @@ func describeMachine() string {
 	if kib, err := procField("/proc/meminfo", "MemTotal"); err == nil {
 		text += fmt.Sprintf(", %d GiB of memory", (kib+1<<19)>>20)
 	}
+	// Figures of a machine that does other work as well are not worth much.
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		oneMinute, _, _ := strings.Cut(string(load), " ")
+		text += ", load average " + oneMinute + " at the start"
+	}
 	return text
 }
 

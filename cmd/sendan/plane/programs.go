@@ -38,17 +38,10 @@ const (
 	stopWithin  = 20 * time.Second
 )
 
-// garbageCollection and the rest are what works, and is of use, without nodes.
-var controllersWithoutNodes = strings.Join([]string{
-	"garbage-collector-controller",
-	"namespace-controller",
-	"serviceaccount-controller",
-	"serviceaccount-token-controller",
-	"root-ca-certificate-publisher-controller",
-	"clusterrole-aggregation-controller",
-	"resourcequota-controller",
-	"validatingadmissionpolicy-status-controller",
-}, ",")
+// controllersWithoutNodes are those that work, and are of use, where no pods run.
+const controllersWithoutNodes = "garbage-collector-controller,namespace-controller," +
+	"serviceaccount-controller,serviceaccount-token-controller,root-ca-certificate-publisher-controller," +
+	"clusterrole-aggregation-controller,resourcequota-controller,validatingadmissionpolicy-status-controller"
 
 // admissionForNodes are defaults of the API server that only matter where pods and volumes run.
 const admissionForNodes = "TaintNodesByCondition,PodTopologyLabels,NodeDeclaredFeatureValidator," +
