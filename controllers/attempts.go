@@ -1,8 +1,10 @@
 package controllers
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +37,7 @@ func (in attempts) gate(condition string, a action) (step, bool) {
 		if at := note.Time.Add(backoff(class, note.Failures)); in.now.Before(at) {
 			return step{
 				condition: condition, reason: note.Reason, retryAt: at, failed: !passesByItself(class),
-				message: fmt.Sprintf("%s: %s. Trying again at %s (attempt %d).", a.key, note.Message, at.UTC().Format(time.TimeOnly), note.Failures+1),
+				message: fmt.Sprintf("%s: %s. Trying again at %s (attempt %d).", a.key, strings.TrimSuffix(note.Message, "."), at.UTC().Format(time.TimeOnly), note.Failures+1),
 			}, true
 		}
 	}
@@ -108,6 +110,31 @@ func forget(notes []infrav1.Attempt, keys ...string) []infrav1.Attempt {
 	return slices.DeleteFunc(notes, func(n infrav1.Attempt) bool { return slices.Contains(keys, n.Action) })
 }
 
+// maxNotes is what the API takes.
+const maxNotes = 64
+
+// prune drops what nobody will read again: all notes once nothing is open, and the oldest when there
+// are too many, those of unknown outcome last.
+func prune(notes []infrav1.Attempt, steps []step) []infrav1.Attempt {
+	if _, open := firstOpen(steps); !open {
+		return nil
+	}
+	if len(notes) <= maxNotes {
+		return notes
+	}
+	slices.SortStableFunc(notes, func(a, b infrav1.Attempt) int {
+		return cmp.Or(cmp.Compare(b2i(b.Outcome == infrav1.AttemptUnknown), b2i(a.Outcome == infrav1.AttemptUnknown)), b.Time.Compare(a.Time.Time))
+	})
+	return notes[:maxNotes]
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func indexOfNote(notes []infrav1.Attempt, key string) int {
 	return slices.IndexFunc(notes, func(n infrav1.Attempt) bool { return n.Action == key })
 }
@@ -120,9 +147,11 @@ func putNote(notes []infrav1.Attempt, note infrav1.Attempt) []infrav1.Attempt {
 	return append(notes, note)
 }
 
+// truncate cuts a text to a number of bytes, between characters: the API server would replace half
+// ones.
 func truncate(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
-	return text[:most-len("…")] + "…"
+	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }

@@ -67,7 +67,8 @@ func deleteLeftoverServers(in clusterInput) step {
 			removals(cloud.KindServer, live, func(s cloud.Server) string { return s.ID }, (*cloud.Session).DeleteServer)...)
 	}
 	if len(servers) > 0 {
-		return waiting(condition, infrav1.DeletingReason, "Waiting for Nova to delete %d servers, such as %s.", len(servers), servers[0].Name)
+		return waiting(condition, infrav1.DeletingReason, "Waiting for Nova to delete %d servers, such as %s.", len(servers), servers[0].Name).
+			until(in.now.Add(leftoverRecheck))
 	}
 	return done(condition)
 }
@@ -130,7 +131,7 @@ func releaseFloatingIP(in clusterInput, address string) []action {
 func deleteGroups(in clusterInput) step {
 	const condition = infrav1.DeletingCondition
 	groups := in.snapshot.SecurityGroupsOf(in.mark)
-	if user := portUsing(in.snapshot, groups, in.snapshot.NetworksOf(in.mark)); user != "" {
+	if user := portUsing(in.snapshot, groups, networkIDs(in)); user != "" {
 		return waiting(condition, infrav1.DeletingReason, "The security groups are still used by %s, which Sendan did not make. Delete it to let them go.", user).
 			until(in.now.Add(strangerRecheck)).requiring(cloud.KindPort, in.now)
 	}
@@ -144,10 +145,22 @@ func deleteGroups(in clusterInput) step {
 	return acting(in.attempts, condition, "Deleting the security and server groups.", actions...)
 }
 
-// portUsing names the first port on the cluster's networks that uses one of the groups.
-func portUsing(snapshot *cloud.Snapshot, groups []cloud.SecurityGroup, networks []cloud.Network) string {
-	for _, network := range networks {
-		for _, port := range snapshot.PortsOnNetwork(network.ID) {
+// networkIDs are the networks the cluster's machines were on, its own or an existing one.
+func networkIDs(in clusterInput) []string {
+	var ids []string
+	for _, network := range in.snapshot.NetworksOf(in.mark) {
+		ids = append(ids, network.ID)
+	}
+	if used := in.cluster.Status.Network.ID; used != "" && !slices.Contains(ids, used) {
+		ids = append(ids, used)
+	}
+	return ids
+}
+
+// portUsing names the first port on some networks that uses one of the groups.
+func portUsing(snapshot *cloud.Snapshot, groups []cloud.SecurityGroup, networkIDs []string) string {
+	for _, id := range networkIDs {
+		for _, port := range snapshot.PortsOnNetwork(id) {
 			if slices.ContainsFunc(groups, func(g cloud.SecurityGroup) bool { return slices.Contains(port.SecurityGroups, g.ID) }) {
 				return portLabel(port)
 			}

@@ -5,8 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/utils/ptr"
@@ -121,8 +122,16 @@ func loadBalancerStep(in clusterInput, has clusterObjects) step {
 		return waiting(condition, infrav1.WaitingForCloudReason, "Octavia is building load balancer %s.", lb.ID)
 	}
 	if !lb.IsPending() && lb.TreeKnown {
+		if apiPool(in.cluster, *lb) == nil {
+			why := fmt.Sprintf("Load balancer %s has lost its listener on port %d or the pool behind it.", lb.ID, endpointPort(in.cluster))
+			return acting(in.attempts, condition, why, replaceLoadBalancer(*lb, why)).as(infrav1.MissingReason)
+		}
 		if actions := updateAllowedCIDRs(in, has); len(actions) > 0 {
 			return acting(in.attempts, condition, "Changing who may reach the API server.", actions...)
+		}
+		// A change at a time: each makes the load balancer immutable for a moment.
+		if actions := retag(cloud.KindLoadBalancer, roleEndpoint, lb.ID, lb.Tags, in.cluster.Spec.Tags); len(actions) > 0 {
+			return acting(in.attempts, condition, "Tagging the load balancer.", actions...)
 		}
 	}
 	return done(condition)
@@ -142,22 +151,41 @@ func createLoadBalancer(in clusterInput, has clusterObjects) action {
 		Listeners: []cloud.ListenerRequest{{
 			Name: name, Protocol: "TCP", Port: int(endpointPort(in.cluster)), AllowedCIDRs: allowedCIDRs(in, has),
 			Pool: cloud.PoolRequest{
-				Name: name, Protocol: "TCP", Method: "ROUND_ROBIN", Members: wantedMembers(in, has),
+				Name: name, Protocol: "TCP", Method: balancingMethod(spec.Provider), Members: wantedMembers(in, has),
 				Monitor: &cloud.HealthMonitor{Type: "TCP", DelaySeconds: 5, TimeoutSeconds: 3, MaxRetries: 2, MaxRetriesDown: 3},
 			},
 		}},
 	}
 	if !wantsFloatingIP(in.cluster) {
 		// Kubeconfigs and certificates hold the address: a new load balancer has to take it over.
-		request.VIPAddress = in.cluster.Spec.ControlPlaneEndpoint.Host
+		request.VIPAddress = addressOnly(in.cluster.Spec.ControlPlaneEndpoint.Host)
 	}
 	return action{
-		key: "create load balancer", creates: cloud.KindLoadBalancer, event: "Created load balancer " + name,
+		key: createLoadBalancerKey, creates: cloud.KindLoadBalancer, lasting: true, event: "Created load balancer " + name,
 		run: func(ctx context.Context, s *cloud.Session) error {
 			_, err := s.CreateLoadBalancer(ctx, request)
 			return err
 		},
 	}
+}
+
+// createLoadBalancerKey is the key of the note that counts load balancers that ended in ERROR.
+const createLoadBalancerKey = "create load balancer"
+
+// balancingMethod is round robin, except for OVN, which knows nothing but its own.
+func balancingMethod(provider string) string {
+	if provider == "ovn" {
+		return "SOURCE_IP_PORT"
+	}
+	return "ROUND_ROBIN"
+}
+
+// addressOnly is a host if it is an address: a name cannot be asked of Neutron.
+func addressOnly(host string) string {
+	if net.ParseIP(host) == nil {
+		return ""
+	}
+	return host
 }
 
 // brokenLoadBalancer mends a load balancer in ERROR, in which Octavia refuses every change. One that
@@ -170,22 +198,37 @@ func brokenLoadBalancer(in clusterInput, lb cloud.LoadBalancer) step {
 	if !known {
 		since = in.now
 	}
-	if act := since.Add(brokenGrace); in.now.Before(act) {
+	if act := since.Add(brokenGrace); isProvisioned(in.cluster) && in.now.Before(act) {
 		s := waiting(condition, infrav1.LoadBalancerErrorReason, "%s Mending it at %s unless Octavia does.", message, act.UTC().Format(time.TimeOnly)).until(act)
 		s.failed = true
 		return s
 	}
-	mend := action{
-		key: "delete broken load balancer", event: "Deleted load balancer " + lb.ID + ", which was in ERROR, to make a new one",
-		run: func(ctx context.Context, s *cloud.Session) error { return s.DeleteLoadBalancer(ctx, lb.ID) },
-	}
+	mend := replaceLoadBalancer(lb, message)
 	if lb.OperatingStatus == "ONLINE" || lb.OperatingStatus == "DEGRADED" {
+		message += " It still serves, so it is failed over, for which Octavia may want an operator's rights."
 		mend = action{
 			key: "fail over load balancer", event: "Failed over load balancer " + lb.ID + ", which was in ERROR",
 			run: func(ctx context.Context, s *cloud.Session) error { return s.FailoverLoadBalancer(ctx, lb.ID) },
 		}
 	}
-	return acting(in.attempts, condition, message, mend).as(infrav1.LoadBalancerErrorReason)
+	s := acting(in.attempts, condition, message, mend)
+	if s.reason != infrav1.CreatingReason { // held back by a note
+		s.message = message + " " + s.message
+	}
+	s.reason, s.failed = infrav1.LoadBalancerErrorReason, true
+	return s
+}
+
+// replaceLoadBalancer deletes a load balancer that is of no use, so that a new one is made. The note
+// it leaves holds the new one back the longer, the more often that happened.
+func replaceLoadBalancer(lb cloud.LoadBalancer, why string) action {
+	return action{
+		key: "delete broken load balancer", event: "Deleted load balancer " + lb.ID + " to make a new one. " + why,
+		run: func(ctx context.Context, s *cloud.Session) error { return s.DeleteLoadBalancer(ctx, lb.ID) },
+		after: func(notes []infrav1.Attempt, now time.Time) []infrav1.Attempt {
+			return noteFailure(notes, action{key: createLoadBalancerKey, creates: cloud.KindLoadBalancer}, cloud.Errorf(cloud.Transient, "%s", why), now)
+		},
+	}
 }
 
 // since is when a condition took its present reason.
@@ -208,15 +251,17 @@ func floatingIPStep(in clusterInput, has clusterObjects, portID string) step {
 	case has.router != nil && !isConnected(in.snapshot, has.router.ID, has.subnets[0].ID):
 		return waiting(condition, infrav1.CreatingReason, "The floating IP follows once the router is connected.")
 	case has.floatingIP == nil && wanted.Address != "":
-		return failing(condition, cloud.Errorf(cloud.Config, "spec.endpoint: floating IP %s does not exist in project; allocate it, or remove address to have one made", wanted.Address), in.now)
+		return failing(condition, cloud.Errorf(cloud.Config, "spec.endpoint: floating IP %s does not exist in the project; allocate it, or remove address to have one made", wanted.Address), in.now).
+			requiring(cloud.KindFloatingIP, in.now)
 	case has.floatingIP == nil && in.lookups.externalNetwork.err != nil:
 		return failing(condition, in.lookups.externalNetwork.err, in.now)
 	case has.floatingIP == nil:
 		return acting(in.attempts, condition, "Making the floating IP.", createFloatingIP(in, portID))
 	case has.floatingIP.PortID == portID:
-		return done(condition)
+		return tagFloatingIP(in, *has.floatingIP)
 	case has.floatingIP.PortID != "" && wanted.Address != "" && !in.isOurPort(has.floatingIP.PortID):
-		return failing(condition, cloud.Errorf(cloud.Config, "spec.endpoint: floating IP %s is in use by port %s; free it or name another", wanted.Address, has.floatingIP.PortID), in.now)
+		return failing(condition, cloud.Errorf(cloud.Config, "spec.endpoint: floating IP %s is in use by port %s; free it or name another", wanted.Address, has.floatingIP.PortID), in.now).
+			requiring(cloud.KindFloatingIP, in.now).requiring(cloud.KindPort, in.now)
 	}
 	id := has.floatingIP.ID
 	return acting(in.attempts, condition, "Leading the floating IP to the endpoint.", action{
@@ -228,9 +273,23 @@ func floatingIPStep(in clusterInput, has clusterObjects, portID string) step {
 	})
 }
 
+// tagFloatingIP leaves one that the user named as it is.
+func tagFloatingIP(in clusterInput, ip cloud.FloatingIP) step {
+	const condition = infrav1.EndpointReadyCondition
+	if ip.Mark.Cluster != in.mark.Cluster {
+		return done(condition)
+	}
+	if actions := retag(cloud.KindFloatingIP, roleEndpoint, ip.ID, ip.Tags, in.cluster.Spec.Tags); len(actions) > 0 {
+		return acting(in.attempts, condition, "Tagging the floating IP.", actions...)
+	}
+	return done(condition)
+}
+
+// isOurPort reports that a port is the cluster's own: one with its mark, or its load balancer's. A
+// port that is not listed yet may be anybody's.
 func (in clusterInput) isOurPort(id string) bool {
 	port, known := in.snapshot.Port(id)
-	return !known || port.Mark.Cluster == in.mark.Cluster || slices.ContainsFunc(
+	return known && port.Mark.Cluster == in.mark.Cluster || slices.ContainsFunc(
 		in.snapshot.LoadBalancersOf(in.marked(roleEndpoint)), func(lb cloud.LoadBalancer) bool { return lb.VIPPortID == id })
 }
 
@@ -238,7 +297,7 @@ func createFloatingIP(in clusterInput, portID string) action {
 	request := cloud.FloatingIPRequest{
 		Mark: in.marked(roleEndpoint), FloatingNetworkID: in.lookups.externalNetwork.value.ID, PortID: portID,
 		// After somebody deleted it, only the same address keeps the cluster alive.
-		Address: in.cluster.Spec.ControlPlaneEndpoint.Host,
+		Address: lostAddress(in.cluster),
 	}
 	return action{
 		key: "create floating IP", creates: cloud.KindFloatingIP, event: "Created the endpoint's floating IP",
@@ -249,6 +308,14 @@ func createFloatingIP(in clusterInput, portID string) action {
 	}
 }
 
+// lostAddress is the floating IP that a provisioned cluster had.
+func lostAddress(cluster *infrav1.SendanCluster) string {
+	if !isProvisioned(cluster) {
+		return ""
+	}
+	return addressOnly(cluster.Spec.ControlPlaneEndpoint.Host)
+}
+
 // allowedCIDRs are those the spec names and, since the cluster's own machines come from there, the
 // subnets and the router's outer addresses. None means everybody.
 func allowedCIDRs(in clusterInput, has clusterObjects) []string {
@@ -257,20 +324,27 @@ func allowedCIDRs(in clusterInput, has clusterObjects) []string {
 		return nil
 	}
 	cidrs := slices.Clone(lb.AllowedCIDRs)
+	isIPv4 := len(has.subnets) > 0 && has.subnets[0].CIDR.Addr().Is4() // the family of the load balancer's address
 	for _, subnet := range has.subnets {
-		cidrs = append(cidrs, subnet.CIDR.String())
+		if subnet.CIDR.Addr().Is4() == isIPv4 {
+			cidrs = append(cidrs, subnet.CIDR.String())
+		}
 	}
-	if has.router != nil {
-		for _, address := range has.router.ExternalIPs {
-			if ip := net.ParseIP(address); ip.To4() != nil {
-				cidrs = append(cidrs, address+"/32")
-			} else {
-				cidrs = append(cidrs, address+"/128")
-			}
+	for _, address := range outerAddresses(in, has) {
+		if ip, err := netip.ParseAddr(address); err == nil && ip.Is4() == isIPv4 {
+			cidrs = append(cidrs, netip.PrefixFrom(ip, ip.BitLen()).String())
 		}
 	}
 	slices.Sort(cidrs)
 	return slices.Compact(cidrs)
+}
+
+// outerAddresses are those that the machines' traffic to the floating IP comes from.
+func outerAddresses(in clusterInput, has clusterObjects) []string {
+	if has.router != nil {
+		return has.router.ExternalIPs
+	}
+	return in.lookups.router.value.ExternalIPs
 }
 
 func updateAllowedCIDRs(in clusterInput, has clusterObjects) []action {
@@ -296,6 +370,9 @@ func virtualIPStep(in clusterInput, has clusterObjects) step {
 		return waiting(condition, infrav1.CreatingReason, "The virtual IP follows once the network is there.")
 	case has.virtualIP == nil:
 		return acting(in.attempts, condition, "Reserving the virtual IP.", reserveVirtualIP(in, has))
+	}
+	if actions := retag(cloud.KindPort, roleEndpoint, has.virtualIP.ID, has.virtualIP.Tags, in.cluster.Spec.Tags); len(actions) > 0 {
+		return acting(in.attempts, condition, "Tagging the virtual IP.", actions...)
 	}
 	return floatingIPStep(in, has, has.virtualIP.ID)
 }
@@ -358,23 +435,37 @@ func endpointOf(in clusterInput, has clusterObjects) infrav1.APIEndpoint {
 func membersStep(in clusterInput, has clusterObjects) step {
 	const condition = infrav1.MembersReadyCondition
 	lb := has.loadBalancer
-	if endpointMode(in.cluster) != modeLoadBalancer || lb == nil {
-		return done(condition)
+	if endpointMode(in.cluster) != modeLoadBalancer || lb == nil || len(has.subnets) == 0 {
+		return done(condition) // without its subnets a machine's address in them is not known
 	}
 	if lb.ProvisioningStatus == "ERROR" {
 		return waiting(condition, infrav1.LoadBalancerErrorReason, "Load balancer %s is in ERROR.", lb.ID)
 	}
-	if lb.IsPending() || !lb.TreeKnown || len(lb.Pools) == 0 {
+	pool := apiPool(in.cluster, *lb)
+	if lb.IsPending() || !lb.TreeKnown || pool == nil {
 		return waiting(condition, infrav1.WaitingForCloudReason, "Octavia is working on load balancer %s.", lb.ID)
 	}
-	pool, want := lb.Pools[0], wantedMembers(in, has)
+	want := wantedMembers(in, has)
 	if sameMembers(pool.Members, want) {
-		return done(condition)
+		return expectingPorts(in, has, done(condition))
 	}
 	return acting(in.attempts, condition, "Setting the members of the load balancer.", action{
-		key: "set members", event: "Set the load balancer's members: " + strconv.Itoa(len(want)) + " control-plane machines",
+		key: "set members", event: "Set the load balancer's members: " + memberNames(want),
 		run: func(ctx context.Context, s *cloud.Session) error { return s.SetPoolMembers(ctx, pool.ID, want) },
 	}).as(infrav1.WaitingForCloudReason)
+}
+
+// apiPool is the pool behind the API server's listener. Somebody may have added others.
+func apiPool(cluster *infrav1.SendanCluster, lb cloud.LoadBalancer) *cloud.Pool {
+	for _, listener := range lb.Listeners {
+		if listener.Port != int(endpointPort(cluster)) {
+			continue
+		}
+		if i := slices.IndexFunc(lb.Pools, func(p cloud.Pool) bool { return p.ID == listener.DefaultPoolID }); i >= 0 {
+			return &lb.Pools[i]
+		}
+	}
+	return nil
 }
 
 // wantedMembers are the control-plane machines with an address that are not being deleted.
@@ -389,6 +480,26 @@ func wantedMembers(in clusterInput, has clusterObjects) []cloud.MemberRequest {
 		}
 	}
 	return members
+}
+
+// expectingPorts has the ports listed soon while a control-plane machine makes its own with
+// credentials of its own, which this inventory does not hear of.
+func expectingPorts(in clusterInput, has clusterObjects, s step) step {
+	for _, machine := range in.machines {
+		if isControlPlane(&machine) && machine.Spec.IdentityRef != nil && machine.DeletionTimestamp.IsZero() &&
+			nodeAddress(in.snapshot, in.mark.Cluster, &machine, has.subnets).IPAddress == "" {
+			return s.requiring(cloud.KindPort, in.now).until(in.now.Add(otherSessionRecheck))
+		}
+	}
+	return s
+}
+
+func memberNames(members []cloud.MemberRequest) string {
+	names := []string{}
+	for _, member := range members {
+		names = append(names, member.Name)
+	}
+	return cmp.Or(strings.Join(names, ", "), "none")
 }
 
 func sameMembers(have []cloud.Member, want []cloud.MemberRequest) bool {

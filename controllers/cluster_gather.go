@@ -22,6 +22,9 @@ func lookUpCluster(ctx context.Context, session *cloud.Session, obj *infrav1.Sen
 	}
 	if existing := obj.Spec.Network.Existing; existing != nil {
 		found.network = look(session.Network(ctx, networkFilter(existing.Network)))
+		if ref := existing.Router; ref.ID != "" || ref.Name != "" || len(ref.Tags) > 0 {
+			found.router = look(session.Router(ctx, cloud.RouterFilter{ID: ref.ID, Name: ref.Name, Tags: ref.Tags}))
+		}
 		if found.network.err == nil {
 			found.subnets = subnetsOf(ctx, session, found.network.value, existing.Subnets)
 		}

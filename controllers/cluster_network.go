@@ -18,7 +18,7 @@ func subnetRole(i int) string { return roleSubnet + strconv.Itoa(i) }
 func networkStep(in clusterInput, has clusterObjects) step {
 	const condition = infrav1.NetworkReadyCondition
 	if in.cluster.Spec.Network.Existing != nil {
-		for _, err := range []error{in.lookups.network.err, in.lookups.subnets.err} {
+		for _, err := range []error{in.lookups.network.err, in.lookups.subnets.err, in.lookups.router.err} {
 			if err != nil {
 				return failing(condition, err, in.now)
 			}
@@ -63,7 +63,8 @@ func networkStep(in clusterInput, has clusterObjects) step {
 // goneWithMachines names the object of a provisioned cluster's network that is missing although
 // nothing of ours is about to make it.
 func goneWithMachines(in clusterInput, has clusterObjects) string {
-	if !ptr.Deref(in.cluster.Status.Initialization.Provisioned, false) {
+	ran := slices.ContainsFunc(in.machines, func(m infrav1.SendanMachine) bool { return m.Spec.ProviderID != "" })
+	if !ran && !isProvisioned(in.cluster) { // the status may be lost, a provider id is not
 		return ""
 	}
 	managed := in.cluster.Spec.Network.Managed

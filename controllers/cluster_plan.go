@@ -40,6 +40,7 @@ type clusterLookups struct {
 	externalNetwork lookup[cloud.Network]
 	network         lookup[cloud.Network]  // existing
 	subnets         lookup[[]cloud.Subnet] // existing
+	router          lookup[cloud.Router]   // existing
 	flavor          lookup[string]         // of the load balancer, its id
 	zones           lookup[[]cloud.Zone]
 }

@@ -102,9 +102,13 @@ func deleteRule(rule cloud.SecurityGroupRule) action {
 func wantedRules(in clusterInput, has clusterObjects) []cloud.SecurityGroupRule {
 	groups := []*cloud.SecurityGroup{has.controlPlane, has.worker}
 	var rules []cloud.SecurityGroupRule
+	for _, group := range groups {
+		for _, family := range []string{"IPv4", "IPv6"} { // the two that Neutron makes by itself
+			rules = append(rules, cloud.SecurityGroupRule{SecurityGroupID: group.ID, Direction: "egress", EtherType: family})
+		}
+	}
 	for _, family := range has.families() {
 		for _, group := range groups {
-			rules = append(rules, cloud.SecurityGroupRule{SecurityGroupID: group.ID, Direction: "egress", EtherType: family})
 			for _, peer := range groups {
 				rules = append(rules, cloud.SecurityGroupRule{SecurityGroupID: group.ID, Direction: "ingress", EtherType: family, RemoteGroupID: peer.ID, Description: "cluster machines"})
 			}

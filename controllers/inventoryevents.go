@@ -2,12 +2,12 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -15,25 +15,59 @@ import (
 	"github.com/sendan-io/sendan/cloud"
 )
 
-// ownerIDIndex finds SendanClusters and SendanMachines by the id their cloud objects are marked with.
-const ownerIDIndex = "ownerID"
+// The indexes of the manager's cache.
+const (
+	// ownerIDIndex finds SendanClusters and SendanMachines by the id their cloud objects are marked with.
+	ownerIDIndex = "ownerID"
+	// identityIndex finds SendanClusters by the credentials they use.
+	identityIndex = "identity"
+)
 
-// IndexOwnerIDs makes owner ids searchable in a manager's cache.
-func IndexOwnerIDs(ctx context.Context, mgr manager.Manager) error {
-	for _, obj := range []client.Object{&infrav1.SendanCluster{}, &infrav1.SendanMachine{}} {
-		if err := mgr.GetFieldIndexer().IndexField(ctx, obj, ownerIDIndex, OwnerID); err != nil {
-			return err
+// IndexFields makes a manager's cache searchable the way the controllers search it.
+func IndexFields(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range fieldIndexes() {
+		if err := indexer.IndexField(ctx, index.of, index.field, index.values); err != nil {
+			return fmt.Errorf("index %s: %w", index.field, err)
 		}
 	}
 	return nil
 }
 
-// OwnerID is the index function of owner ids.
-func OwnerID(obj client.Object) []string {
+type fieldIndex struct {
+	of     client.Object
+	field  string
+	values client.IndexerFunc
+}
+
+func fieldIndexes() []fieldIndex {
+	return []fieldIndex{
+		{&infrav1.SendanCluster{}, ownerIDIndex, ownerIDs},
+		{&infrav1.SendanMachine{}, ownerIDIndex, ownerIDs},
+		{&infrav1.SendanCluster{}, identityIndex, identityKeys},
+	}
+}
+
+func ownerIDs(obj client.Object) []string {
 	if id := obj.GetAnnotations()[infrav1.OwnerIDAnnotation]; id != "" {
 		return []string{id}
 	}
 	return nil
+}
+
+func identityKeys(obj client.Object) []string {
+	cluster, isCluster := obj.(*infrav1.SendanCluster)
+	if !isCluster {
+		return nil
+	}
+	return []string{identityKey(cluster.Spec.IdentityRef.Kind, cluster.Namespace, cluster.Spec.IdentityRef.Name)}
+}
+
+// identityKey names credentials: a Secret within its namespace, a SendanClusterIdentity anywhere.
+func identityKey(kind infrav1.IdentityKind, namespace, name string) string {
+	if kind == infrav1.IdentityClusterIdentity {
+		return string(kind) + "/" + name
+	}
+	return string(infrav1.IdentitySecret) + "/" + namespace + "/" + name
 }
 
 // InventoryEvents brings objects back when something of theirs changed in the cloud.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,13 +81,6 @@ func (in machineInput) objects() machineObjects {
 	return has
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 func (in machineInput) marked(role string) cloud.Mark {
 	return cloud.Mark{Cluster: in.mark.Cluster, Machine: in.mark.Machine, Role: role}
 }
@@ -101,7 +95,7 @@ func (in machineInput) needsVolumes() bool {
 
 // machineKinds are the kinds of objects the plan of a machine reads.
 func machineKinds(in machineInput) []cloud.Kind {
-	kinds := []cloud.Kind{cloud.KindServer, cloud.KindPort, cloud.KindServerGroup}
+	kinds := []cloud.Kind{cloud.KindServer, cloud.KindPort, cloud.KindServerGroup, cloud.KindSecurityGroup}
 	if in.needsVolumes() {
 		kinds = append(kinds, cloud.KindVolume)
 	}
@@ -111,7 +105,6 @@ func machineKinds(in machineInput) []cloud.Kind {
 // planMachine is the ordered list of steps to a running server.
 func planMachine(in machineInput) []step {
 	if s, stale := inventoryStep(in.attempts, machineKinds(in)); stale {
-		s.condition = infrav1.ServerReadyCondition
 		return []step{s}
 	}
 	has := in.objects()
@@ -132,15 +125,18 @@ func planMachine(in machineInput) []step {
 func gateStep(in machineInput) (step, bool) {
 	const condition = infrav1.ServerReadyCondition
 	switch {
-	case !in.infrastructureReady || in.cluster.Status.Network.ID == "":
+	case !in.infrastructureReady || in.cluster.Status.Network.ID == "" || managesSecurityGroups(in.cluster) && in.cluster.Status.Network.WorkerSecurityGroupID == "":
 		return waiting(condition, infrav1.WaitingForInfrastructureReason, "Waiting for SendanCluster %s to be provisioned.", in.cluster.Name), true
 	case in.userData == nil:
 		return waiting(condition, infrav1.WaitingForBootstrapDataReason, "Waiting for the bootstrap provider to write the user data."), true
 	}
-	for _, err := range []error{in.lookups.flavor.err, in.lookups.image.err, in.lookups.ports.err} {
+	for _, err := range []error{in.lookups.flavor.err, in.lookups.image.err} {
 		if err != nil {
 			return failing(condition, err, in.now), true
 		}
+	}
+	if err := in.lookups.ports.err; err != nil { // a security group may have been made a moment ago
+		return failing(condition, err, in.now).requiring(cloud.KindSecurityGroup, in.now), true
 	}
 	if size := (len(in.userData) + 2) / 3 * 4; size > maxUserData {
 		return failing(condition, cloud.Errorf(cloud.Config,
@@ -154,6 +150,10 @@ func volumesStep(in machineInput, has machineObjects) step {
 	const condition = infrav1.VolumesReadyCondition
 	if has.server != nil || in.wasProvisioned() {
 		return done(condition)
+	}
+	if i := indexOfNote(in.notes, createServerKey); i >= 0 && len(has.volumes) > 0 && !in.snapshot.ListedAfter(cloud.KindVolume, in.notes[i].Time.Time) {
+		return waiting(condition, infrav1.WaitingForInventoryReason, "Looking which volumes Nova has removed with the failed server.").
+			requiring(cloud.KindVolume, in.notes[i].Time.Time).until(in.now.Add(volumeRecheck))
 	}
 	var actions []action
 	for _, request := range wantedVolumes(in) {
@@ -200,7 +200,7 @@ func wantedVolumes(in machineInput) []cloud.VolumeRequest {
 
 func createVolume(request cloud.VolumeRequest) action {
 	return action{
-		key: "create " + request.Mark.Role, creates: cloud.KindVolume, event: "Created volume " + request.Name,
+		key: "create " + request.Mark.Role, creates: cloud.KindVolume, lasting: true, event: "Created volume " + request.Name,
 		run: func(ctx context.Context, s *cloud.Session) error {
 			_, err := s.CreateVolume(ctx, request)
 			return err
@@ -296,6 +296,9 @@ func serverStep(in machineInput, has machineObjects) step {
 	case has.server == nil:
 		return createServerStep(in, has)
 	case has.server.Deleting:
+		if held, isHeld := in.gate(infrav1.ServerReadyCondition, action{key: createServerKey}); isHeld && !in.wasProvisioned() {
+			return held // why the build failed tells more
+		}
 		return waiting(infrav1.ServerReadyCondition, infrav1.WaitingForCloudReason, "Nova is deleting server %s.", has.server.ID)
 	}
 	return observeServer(in, *has.server)
@@ -317,8 +320,20 @@ func missingServer(in machineInput) step {
 	case err != nil:
 		return failing(condition, err, in.now)
 	}
-	return waiting(condition, infrav1.WaitingForInventoryReason, "Server %s is there but not in the inventory yet.", serverIDOf(in.machine.Spec.ProviderID)).
-		requiring(cloud.KindServer, in.now).until(in.now.Add(firstListing))
+	if in.lookups.server.value.Mark == in.marked(roleServer) {
+		return waiting(condition, infrav1.WaitingForInventoryReason, "Server %s is there but not in the inventory yet.", serverIDOf(in.machine.Spec.ProviderID)).
+			requiring(cloud.KindServer, in.now).until(in.now.Add(strangerRecheck))
+	}
+	return failing(condition, lostMark(in), in.now)
+}
+
+// lostMark is about a server that has the machine's id but not its mark: somebody took it away, or
+// the part of Nova that knows it is down.
+func lostMark(in machineInput) error {
+	return cloud.Errorf(cloud.Suspicious,
+		"Server %s is in %s and does not carry this machine's mark. Put it back: openstack server set --property %s=%s --property %s=%s --property %s=%s %[1]s",
+		in.lookups.server.value.ID, in.lookups.server.value.Status,
+		cloud.MetadataCluster, in.mark.Cluster, cloud.MetadataMachine, in.mark.Machine, cloud.MetadataRole, roleServer)
 }
 
 func createServerStep(in machineInput, has machineObjects) step {
@@ -327,7 +342,11 @@ func createServerStep(in machineInput, has machineObjects) step {
 	if role := serverGroupRole(in.cluster, in.machine); role != "" {
 		managed := first(in.snapshot.ServerGroupsOf(cloud.Mark{Cluster: in.mark.Cluster, Role: role}))
 		if managed == nil {
-			return waiting(condition, infrav1.WaitingForInfrastructureReason, "Waiting for SendanCluster %s to make the server group of %s.", in.cluster.Name, role)
+			s := waiting(condition, infrav1.WaitingForInfrastructureReason, "Waiting for SendanCluster %s to make the server group of %s.", in.cluster.Name, role)
+			if in.machine.Spec.IdentityRef != nil {
+				s = s.requiring(cloud.KindServerGroup, in.now).until(in.now.Add(otherSessionRecheck))
+			}
+			return s
 		}
 		group = managed.ID
 	}
@@ -401,6 +420,10 @@ func brokenServer(server cloud.Server) step {
 // failedBuild clears away a server whose build failed: it never ran, and while it is there it counts
 // against the quota. The note it leaves holds the next build back.
 func failedBuild(in machineInput, server cloud.Server) step {
+	if known := server.Updated.Add(faultPatience); server.Fault == nil && in.now.Before(known) {
+		return waiting(infrav1.ServerReadyCondition, infrav1.WaitingForCloudReason, "Server %s is in ERROR; waiting for Nova to say why.", server.ID).
+			requiring(cloud.KindServer, in.now).until(known)
+	}
 	class, text := faultOf(server)
 	s := acting(in.attempts, infrav1.ServerReadyCondition, "The build failed: "+text, action{
 		key: "delete failed server", event: fmt.Sprintf("Deleted server %s, whose build failed (%s): %s", server.ID, class, text),
@@ -445,6 +468,9 @@ func leaveLoadBalancer(in machineInput, has machineObjects) step {
 	if !isControlPlane(in.machine) || in.clusterDeleting || has.server == nil || has.server.Deleting || in.now.After(giveUp) {
 		return done(condition)
 	}
+	if endpointMode(in.cluster) == modeLoadBalancer && !in.snapshot.Fresh(cloud.KindLoadBalancer) {
+		return waiting(condition, infrav1.DeletingReason, "Waiting for the load balancers to be listed.").until(giveUp)
+	}
 	address := has.ports[portRole(0)].FixedIPs
 	for _, lb := range in.snapshot.LoadBalancersOf(cloud.Mark{Cluster: in.mark.Cluster, Role: roleEndpoint}) {
 		for _, pool := range lb.Pools {
@@ -460,7 +486,12 @@ func leaveLoadBalancer(in machineInput, has machineObjects) step {
 
 func deleteServer(in machineInput, has machineObjects) step {
 	const condition = infrav1.DeletingCondition
+	asked := in.lookups.server
 	switch {
+	case has.server == nil && asked.err != nil && !cloud.IsNotFound(asked.err):
+		return failing(condition, asked.err, in.now)
+	case has.server == nil && asked.value.ID != "":
+		return failing(condition, lostMark(in), in.now)
 	case has.server == nil:
 		return done(condition)
 	case has.server.Deleting:
@@ -498,10 +529,18 @@ func deletePortsAndVolumes(in machineInput, has machineObjects) step {
 		return acting(in.attempts, condition, "Deleting ports and volumes.", actions...)
 	}
 	if len(has.volumes) > 0 {
-		return waiting(condition, infrav1.DeletingReason, "Waiting for Cinder to delete %d volumes.", len(has.volumes)).
-			requiring(cloud.KindVolume, in.now).until(in.now.Add(volumeRecheck))
+		return waiting(condition, infrav1.DeletingReason, "Waiting for Cinder to delete %s.", volumeNames(has.volumes)).
+			requiring(cloud.KindVolume, in.now).until(in.now.Add(max(volumeRecheck, in.now.Sub(in.machine.DeletionTimestamp.Time)/4)))
 	}
 	return done(condition)
+}
+
+func volumeNames(volumes map[string]cloud.Volume) string {
+	var names []string
+	for _, role := range slices.Sorted(maps.Keys(volumes)) {
+		names = append(names, fmt.Sprintf("volume %s (%s)", volumes[role].ID, volumes[role].Status))
+	}
+	return strings.Join(names, ", ")
 }
 
 // addressesOf are the machine's addresses as Cluster API wants them.

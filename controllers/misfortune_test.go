@@ -142,6 +142,24 @@ func misfortunes() []misfortune {
 			cure: func(w *world) { w.setClouds(string(w.sim.CloudsYAML(w.url, "sim"))) },
 		},
 		{
+			name: "credentials of another project",
+			late: func(w *world) {
+				admin, err := w.sim.Account("admin", "admin")
+				w.must(err)
+				w.setClouds(string(admin.CloudsYAML(w.url, "sim")))
+			},
+			condition: infrav1.IdentityReadyCondition, reason: infrav1.SuspiciousReason, message: []string{"lead to project", infrav1.ProjectAnnotation},
+			cure: func(w *world) { w.setClouds(string(w.sim.CloudsYAML(w.url, "sim"))) },
+		},
+		{
+			name: "looking up the image is forbidden", onMachine: true,
+			before: func(w *world) {
+				w.must(w.sim.AddFault(simulator.Fault{Name: "forbidden", Service: "image", Times: -1, Status: http.StatusForbidden}))
+			},
+			condition: infrav1.ServerReadyCondition, reason: infrav1.AuthReason, message: []string{"403", "req-"},
+			cure: func(w *world) { w.sim.ClearFaults("forbidden") },
+		},
+		{
 			name:      "quota exceeded",
 			before:    func(w *world) { w.must(w.sim.SetQuota("demo", "instances", 1)) },
 			onMachine: true, condition: infrav1.ServerReadyCondition, reason: infrav1.QuotaReason, message: []string{"Quota exceeded for instances", "req-"},
@@ -313,6 +331,41 @@ func (w *world) assertCalm(m misfortune) {
 	if n := w.reconciles[kindCluster] + w.reconciles[kindMachine] - before; n > 400 {
 		w.t.Errorf("%s: %d reconciles in half an hour", m.name, n)
 	}
+}
+
+// What leads elsewhere sees nothing, and nothing must not read as deleted.
+func TestNothingIsReleasedWhileTheCredentialsLeadToAnotherProject(t *testing.T) {
+	w := newWorld(t)
+	w.creating("tenant", "one")
+	w.run("all ready", 10*time.Minute, w.allReady)
+	w.pass(time.Minute)
+	before := w.sim.Objects().Total
+	admin, err := w.sim.Account("admin", "admin")
+	w.must(err)
+	w.setClouds(string(admin.CloudsYAML(w.url, "sim")))
+	w.removeAll()
+	w.pass(time.Hour)
+	if len(w.machines()) != 2 || len(w.clusters()) != 1 {
+		t.Errorf("released although nothing was deleted:\n%s", w.describe())
+	}
+	assertSame(t, w, before)
+	w.setClouds(string(w.sim.CloudsYAML(w.url, "sim")))
+	w.run("all gone", 20*time.Minute, w.allGone)
+	assertNothingLeft(t, w)
+}
+
+func TestReadyOutlivesARestartOfTheManager(t *testing.T) {
+	w := newWorld(t)
+	w.creating("tenant", "one")
+	w.run("all ready", 10*time.Minute, w.allReady)
+	w.pass(time.Minute)
+	w.start()
+	w.run("listed again", 5*time.Minute, func() bool {
+		if !w.allReady() || w.machine("tenant", worker).Status.Phase != infrav1.PhaseRunning {
+			t.Fatalf("a restart shook what works:\n%s", w.describe())
+		}
+		return len(w.process.open) == 1 && w.process.open[0].Inventory().Snapshot().Fresh(cloud.KindServer, cloud.KindSecurityGroup)
+	})
 }
 
 // setClouds replaces the credentials of the tenant.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jonboulle/clockwork"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -73,7 +75,7 @@ func (r *SendanClusterReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 			builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue)),
 		).
 		Watches(&infrav1.SendanMachine{}, handler.EnqueueRequestsFromMapFunc(r.clusterOfMachine), builder.WithPredicates(machineComesOrGoes())).
-		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingSecret)).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingSecret), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		Watches(&infrav1.SendanClusterIdentity{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingIdentity)).
 		WatchesRawSource(inventory.source(clusterRequests)).
 		Complete(r)
@@ -85,15 +87,18 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if annotations.IsExternallyManaged(obj) {
+	if annotations.IsExternallyManaged(obj) || !hasFilterLabel(obj, r.WatchFilterValue) {
 		return ctrl.Result{}, nil
 	}
 	cluster, err := util.GetOwnerCluster(ctx, r.Client, obj.ObjectMeta)
-	if err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
 	}
 	if cluster == nil {
-		return ctrl.Result{}, nil // the owner reference comes with an update of this object
+		if obj.DeletionTimestamp.IsZero() {
+			return ctrl.Result{}, nil // the owner reference comes with an update of this object
+		}
+		cluster = &clusterv1.Cluster{} // somebody removed it by force; what it had in the cloud still has to go
 	}
 	if isPaused, again, err := paused.EnsurePausedCondition(ctx, r.Client, cluster, obj); err != nil || isPaused || again {
 		return ctrl.Result{}, err
@@ -109,12 +114,11 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 
 func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
 	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
-	if err != nil {
-		s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
-		return r.finish(ctx, obj, []step{s}, func() { setConditions(obj, []step{s}, clusterReadyConditions, r.Clock.Now()) })
+	if err == nil {
+		err = claim(ctx, r.Client, obj, session)
 	}
-	if err := ensureOwnerID(ctx, r.Client, obj); err != nil {
-		return ctrl.Result{}, err
+	if err != nil {
+		return r.untrusted(ctx, obj, err)
 	}
 	in, err := r.gather(ctx, session, cluster, obj)
 	if err != nil {
@@ -130,11 +134,23 @@ func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *
 	in.attempts = attempts{notes: notes, snapshot: session.Inventory().Snapshot(), now: r.Clock.Now()}
 	return r.finish(ctx, obj, steps, func() {
 		obj.SetAttempts(notes)
-		setConditions(obj, steps, clusterReadyConditions, in.now)
-		if len(steps) > 1 { // else the inventory was not to be believed
-			setClusterStatus(*in, steps)
+		if s, untrusted := isUntrusted(steps); untrusted {
+			setUntrusted(obj, s, clusterReadyConditions, isProvisioned(obj), in.now)
+			return
 		}
+		setConditions(obj, steps, clusterReadyConditions, in.now)
+		setClusterStatus(*in, steps)
 	})
+}
+
+// untrusted tells why there is no session to work with.
+func (r *SendanClusterReconciler) untrusted(ctx context.Context, obj *infrav1.SendanCluster, err error) (ctrl.Result, error) {
+	s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
+	return r.finish(ctx, obj, []step{s}, func() { setUntrusted(obj, s, clusterReadyConditions, isProvisioned(obj), r.Clock.Now()) })
+}
+
+func isProvisioned(obj *infrav1.SendanCluster) bool {
+	return ptr.Deref(obj.Status.Initialization.Provisioned, false)
 }
 
 func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
@@ -142,6 +158,9 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 		return ctrl.Result{}, r.release(ctx, obj) // nothing was ever made
 	}
 	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
+	if err == nil {
+		err = claim(ctx, r.Client, obj, session)
+	}
 	if err != nil {
 		s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
 		return r.finish(ctx, obj, []step{s}, func() { setDeleting(obj, s) })
@@ -191,7 +210,7 @@ func (r *SendanClusterReconciler) writer() *writer {
 
 // finish stores what was concluded and says when to look again.
 func (r *SendanClusterReconciler) finish(ctx context.Context, obj *infrav1.SendanCluster, steps []step, change func()) (ctrl.Result, error) {
-	return requeue(steps, r.Clock.Now()), patchStatus(ctx, r.Client, obj, change)
+	return requeue(patient(obj, steps, r.Clock.Now()), r.Clock.Now()), patchStatus(ctx, r.Client, obj, change)
 }
 
 // release lets the object go.
@@ -199,28 +218,37 @@ func (r *SendanClusterReconciler) release(ctx context.Context, obj *infrav1.Send
 	return patchStatus(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.ClusterFinalizer) })
 }
 
-// setClusterStatus writes what the plan found out.
+// setClusterStatus writes what the plan found out. What could not be looked up this time stays.
 func setClusterStatus(in clusterInput, steps []step) {
 	obj, has := in.cluster, in.objects()
-	obj.Status.FailureDomains = failureDomainsOf(in)
-	obj.Status.Network = infrav1.NetworkStatus{ExternalNetworkID: in.lookups.externalNetwork.value.ID}
-	if has.network != nil {
-		obj.Status.Network.ID = has.network.ID
+	if in.lookups.zones.err == nil {
+		obj.Status.FailureDomains = failureDomainsOf(in)
 	}
-	for _, subnet := range has.subnets {
-		obj.Status.Network.SubnetIDs = append(obj.Status.Network.SubnetIDs, subnet.ID)
+	if in.lookups.network.err == nil && in.lookups.subnets.err == nil && in.lookups.externalNetwork.err == nil {
+		obj.Status.Network = networkStatus(in, has)
+		obj.Status.Endpoint = endpointStatus(in.cluster, has)
 	}
-	if has.router != nil {
-		obj.Status.Network.RouterID = has.router.ID
-	}
-	if has.controlPlane != nil && has.worker != nil {
-		obj.Status.Network.ControlPlaneSecurityGroupID, obj.Status.Network.WorkerSecurityGroupID = has.controlPlane.ID, has.worker.ID
-	}
-	obj.Status.Endpoint = endpointStatus(has)
 	if provisioned(steps) {
 		obj.Spec.ControlPlaneEndpoint = endpointOf(in, has)
 		obj.Status.Initialization.Provisioned = ptr.To(true)
 	}
+}
+
+func networkStatus(in clusterInput, has clusterObjects) infrav1.NetworkStatus {
+	status := infrav1.NetworkStatus{ExternalNetworkID: in.lookups.externalNetwork.value.ID}
+	if has.network != nil {
+		status.ID = has.network.ID
+	}
+	for _, subnet := range has.subnets {
+		status.SubnetIDs = append(status.SubnetIDs, subnet.ID)
+	}
+	if has.router != nil {
+		status.RouterID = has.router.ID
+	}
+	if has.controlPlane != nil && has.worker != nil {
+		status.ControlPlaneSecurityGroupID, status.WorkerSecurityGroupID = has.controlPlane.ID, has.worker.ID
+	}
+	return status
 }
 
 // provisioned reports that machines can be made. Core reads the endpoint once, at that moment.
@@ -230,12 +258,12 @@ func provisioned(steps []step) bool {
 	})
 }
 
-func endpointStatus(has clusterObjects) infrav1.EndpointStatus {
+func endpointStatus(cluster *infrav1.SendanCluster, has clusterObjects) infrav1.EndpointStatus {
 	status := infrav1.EndpointStatus{Address: has.innerAddress()}
 	if lb := has.loadBalancer; lb != nil {
 		status.LoadBalancerID, status.PortID = lb.ID, lb.VIPPortID
-		if len(lb.Pools) > 0 {
-			status.Members = ptr.To(int32(len(lb.Pools[0].Members)))
+		if pool := apiPool(cluster, *lb); pool != nil {
+			status.Members = ptr.To(int32(len(pool.Members)))
 		}
 	}
 	if has.virtualIP != nil {
@@ -254,22 +282,35 @@ func setDeleting(obj owner, s step) {
 	conditions.Set(obj, metav1.Condition{Type: infrav1.DeletingCondition, Status: metav1.ConditionTrue, Reason: s.reason, Message: s.message})
 }
 
-// ensureOwnerID gives an object the id that its cloud objects are marked with.
-func ensureOwnerID(ctx context.Context, c client.Client, obj client.Object) error {
-	if obj.GetAnnotations()[infrav1.OwnerIDAnnotation] != "" {
+// claim gives an object the id that its cloud objects are marked with, and pins it to the project
+// they are in. Credentials that lead to another project are refused from then on.
+func claim(ctx context.Context, c client.Client, obj client.Object, session *cloud.Session) error {
+	project := session.ProjectID() + "@" + session.Region()
+	if pinned := obj.GetAnnotations()[infrav1.ProjectAnnotation]; pinned != "" && pinned != project {
+		return cloud.Errorf(cloud.Suspicious,
+			"The credentials lead to project %s, but the objects in the cloud are in %s. Give credentials of that project. If it was really moved, change the annotation %s.",
+			project, pinned, infrav1.ProjectAnnotation)
+	} else if pinned != "" && obj.GetAnnotations()[infrav1.OwnerIDAnnotation] != "" {
 		return nil
 	}
 	before := obj.DeepCopyObject().(client.Object)
-	all := obj.GetAnnotations()
+	all := maps.Clone(obj.GetAnnotations())
 	if all == nil {
 		all = map[string]string{}
 	}
-	all[infrav1.OwnerIDAnnotation] = string(obj.GetUID())
+	all[infrav1.OwnerIDAnnotation] = cmp.Or(all[infrav1.OwnerIDAnnotation], string(obj.GetUID()))
+	all[infrav1.ProjectAnnotation] = project
 	obj.SetAnnotations(all)
 	if err := c.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("store the owner id: %w", err)
 	}
 	return nil
+}
+
+// hasFilterLabel reports that an object belongs to this manager. Watches of other kinds lead to
+// objects of other managers as well.
+func hasFilterLabel(obj client.Object, value string) bool {
+	return value == "" || obj.GetLabels()[clusterv1.WatchLabel] == value
 }
 
 // patchStatus stores what change does to an object: its metadata, spec and status.
@@ -320,11 +361,11 @@ func (r *SendanClusterReconciler) clusterOfMachine(ctx context.Context, obj clie
 }
 
 func (r *SendanClusterReconciler) clustersUsingSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	requests := r.clustersWith(ctx, identityKey(infrav1.IdentitySecret, secret.GetNamespace(), secret.GetName()))
 	identities := &infrav1.SendanClusterIdentityList{}
 	if err := r.Client.List(ctx, identities); err != nil {
-		return nil
+		return requests
 	}
-	requests := r.clustersReferring(ctx, infrav1.IdentitySecret, secret.GetName(), client.InNamespace(secret.GetNamespace()))
 	for _, identity := range identities.Items {
 		ref := identity.Spec.SecretRef
 		if ref.Name == secret.GetName() && ref.Namespace == secret.GetNamespace() {
@@ -335,20 +376,17 @@ func (r *SendanClusterReconciler) clustersUsingSecret(ctx context.Context, secre
 }
 
 func (r *SendanClusterReconciler) clustersUsingIdentity(ctx context.Context, identity client.Object) []reconcile.Request {
-	return r.clustersReferring(ctx, infrav1.IdentityClusterIdentity, identity.GetName())
+	return r.clustersWith(ctx, identityKey(infrav1.IdentityClusterIdentity, "", identity.GetName()))
 }
 
-func (r *SendanClusterReconciler) clustersReferring(ctx context.Context, kind infrav1.IdentityKind, name string, in ...client.ListOption) []reconcile.Request {
+func (r *SendanClusterReconciler) clustersWith(ctx context.Context, key string) []reconcile.Request {
 	clusters := &infrav1.SendanClusterList{}
-	if err := r.Client.List(ctx, clusters, in...); err != nil {
+	if err := r.Client.List(ctx, clusters, client.MatchingFields{identityIndex: key}); err != nil {
 		return nil
 	}
 	var requests []reconcile.Request
 	for i := range clusters.Items {
-		ref := clusters.Items[i].Spec.IdentityRef
-		if ref.Name == name && cmp.Or(ref.Kind, infrav1.IdentitySecret) == kind {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
-		}
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
 	}
 	return requests
 }

@@ -102,6 +102,9 @@ func (r *SendanMachineReconciler) pendingMachines(ctx context.Context, obj clien
 	return requestsOf(machines)
 }
 
+// serverDeleting is the state shown from Sendan's own delete call on. Nova has no such state.
+const serverDeleting = "DELETING"
+
 // machineScope is what a reconcile of a machine needs from around it.
 type machineScope struct {
 	cluster      *clusterv1.Cluster
@@ -115,6 +118,9 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	obj := &infrav1.SendanMachine{}
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !hasFilterLabel(obj, r.WatchFilterValue) {
+		return ctrl.Result{}, nil
 	}
 	if !obj.DeletionTimestamp.IsZero() && obj.Annotations[infrav1.OwnerIDAnnotation] == "" && !annotations.HasPaused(obj) {
 		return ctrl.Result{}, r.release(ctx, obj) // nothing was ever made
@@ -171,11 +177,11 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 		return r.conclude(ctx, obj, []step{s})
 	}
 	session, err := r.Clouds.Session(ctx, obj.Namespace, identityOf(scope))
-	if err != nil {
-		return r.conclude(ctx, obj, []step{identityStep(infrav1.ServerReadyCondition, err, r.Clock.Now())})
+	if err == nil {
+		err = claim(ctx, r.Client, obj, session)
 	}
-	if err := ensureOwnerID(ctx, r.Client, obj); err != nil {
-		return ctrl.Result{}, err
+	if err != nil {
+		return r.untrusted(ctx, obj, identityStep(infrav1.ServerReadyCondition, err, r.Clock.Now()))
 	}
 	in, err := r.gather(ctx, session, scope)
 	if err != nil {
@@ -188,6 +194,10 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if s, untrusted := isUntrusted(steps); untrusted {
+		s.condition = infrav1.ServerReadyCondition
+		return r.untrusted(ctx, obj, s)
+	}
 	in.snapshot = session.Inventory().Snapshot()
 	has := in.objects()
 	return r.concludeWith(ctx, obj, steps, has, func() {
@@ -195,20 +205,35 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 		if has.server != nil && has.server.Status == "ACTIVE" {
 			obj.Spec.ProviderID = providerID(scope.infraCluster, session.Region(), has.server.ID)
 			obj.Status.Initialization.Provisioned = ptr.To(true)
-			obj.SetAttempts(forget(notes, createServerKey))
 			obj.Status.FailureDomain = failureDomainIn(scope.infraCluster, scope.machine, has.server.Zone)
 		}
 	})
 }
 
+// untrusted tells a machine that never ran why it has to wait. One that runs keeps what is known of it;
+// its cluster tells.
+func (r *SendanMachineReconciler) untrusted(ctx context.Context, obj *infrav1.SendanMachine, s step) (ctrl.Result, error) {
+	if obj.Spec.ProviderID != "" && ptr.Deref(obj.Status.Initialization.Provisioned, false) {
+		return requeue([]step{s}, r.Clock.Now()), nil
+	}
+	return r.conclude(ctx, obj, []step{s})
+}
+
 func (r *SendanMachineReconciler) reconcileDelete(ctx context.Context, scope *machineScope) (ctrl.Result, error) {
 	obj := scope.obj
 	session, err := r.Clouds.Session(ctx, obj.Namespace, identityOf(scope))
+	if err == nil {
+		err = claim(ctx, r.Client, obj, session)
+	}
 	if err != nil {
 		s := identityStep(infrav1.DeletingCondition, err, r.Clock.Now())
 		return r.deleting(ctx, obj, []step{s}, obj.GetAttempts(), machineObjects{})
 	}
 	in := inputOf(scope)
+	in.snapshot = session.Inventory().Snapshot()
+	if in.snapshot.Fresh(machineKinds(*in)...) && in.objects().server == nil && in.wasProvisioned() && obj.Status.Server.State != serverDeleting {
+		in.lookups.server = look(session.GetServer(ctx, serverIDOf(obj.Spec.ProviderID)))
+	}
 	steps, notes, err := r.writer().carryOut(ctx, session, obj, func(a attempts) []step {
 		in.attempts = a
 		return []step{planMachineDeletion(*in)}
@@ -252,7 +277,7 @@ func (r *SendanMachineReconciler) concludeWith(ctx context.Context, obj *infrav1
 		setServerStatus(obj, has)
 		more()
 	})
-	return requeue(steps, r.Clock.Now()), err
+	return requeue(patient(obj, steps, r.Clock.Now()), r.Clock.Now()), err
 }
 
 func (r *SendanMachineReconciler) deleting(ctx context.Context, obj *infrav1.SendanMachine, steps []step, notes []infrav1.Attempt, has machineObjects) (ctrl.Result, error) {
@@ -262,14 +287,14 @@ func (r *SendanMachineReconciler) deleting(ctx context.Context, obj *infrav1.Sen
 		obj.Status.Phase = infrav1.PhaseDeleting
 		setServerStatus(obj, has)
 	})
-	return requeue(steps, r.Clock.Now()), err
+	return requeue(patient(obj, steps, r.Clock.Now()), r.Clock.Now()), err
 }
 
 func setServerStatus(obj *infrav1.SendanMachine, has machineObjects) {
 	if has.server != nil {
 		obj.Status.Server = infrav1.ServerStatus{ID: has.server.ID, State: has.server.Status, Zone: has.server.Zone, HostID: has.server.HostID}
 		if has.server.Deleting {
-			obj.Status.Server.State = "DELETING"
+			obj.Status.Server.State = serverDeleting
 		}
 	}
 	if len(has.ports) > 0 {

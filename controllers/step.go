@@ -14,8 +14,18 @@ const (
 	firstListing = time.Second
 	// strangerRecheck is how often to look whether somebody else's object is out of the way.
 	strangerRecheck = time.Minute
+	// leftoverRecheck is how often a cluster looks whether servers without a machine are gone, of which
+	// it gets no event.
+	leftoverRecheck = 10 * time.Second
 	// volumeRecheck is how often to look whether Nova has removed the volumes of a deleted server.
 	volumeRecheck = 5 * time.Second
+	// ineffectiveRecheck is how long to wait before a call is made again that succeeded without effect.
+	ineffectiveRecheck = time.Minute
+	// faultPatience is how long to wait for the fault of a server in ERROR, which Nova writes after
+	// the state.
+	faultPatience = 30 * time.Second
+	// otherSessionRecheck is how often to look for what another session is about to make.
+	otherSessionRecheck = 10 * time.Second
 	// memberPatience is how long the deletion of a control-plane machine waits for the load balancer
 	// to let go of it.
 	memberPatience = time.Minute
@@ -35,6 +45,8 @@ type step struct {
 	actions []action
 	// failed says that a person or a remediation has to act, now or if it lasts.
 	failed bool
+	// lookUp says that an error in the way came from reading, of which no note counts the failures.
+	lookUp bool
 }
 
 // listing asks for an inventory of a kind that began after a time.
@@ -74,7 +86,7 @@ func failing(condition string, err error, now time.Time) step {
 	class := cloud.ClassOf(err)
 	return step{
 		condition: condition, reason: string(class), message: err.Error(),
-		retryAt: now.Add(backoff(class, 1)), failed: !passesByItself(class),
+		retryAt: now.Add(backoff(class, 1)), failed: !passesByItself(class), lookUp: true,
 	}
 }
 

@@ -1,13 +1,16 @@
 package controllers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,6 +63,31 @@ type world struct {
 	reconciles map[string]int
 	// requests counts what reached the cloud; the process dies with the reply of number killAt.
 	requests, killAt atomic.Int64
+	sent             sentLog
+	// after is told of every reconcile.
+	after func(work)
+}
+
+// sentLog remembers the bodies of all requests that had one, in order.
+type sentLog struct {
+	mu   sync.Mutex
+	list []sentRequest
+}
+
+type sentRequest struct {
+	method, path string
+	body         []byte
+}
+
+func (l *sentLog) add(r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil || len(body) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, sentRequest{method: r.Method, path: r.URL.Path, body: body})
 }
 
 // process is what dies with a crash of the manager.
@@ -118,8 +146,8 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 		// faster, will do.
 		WithObjectTracker(clienttesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())).
 		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{}).
-		WithIndex(&infrav1.SendanCluster{}, ownerIDIndex, OwnerID).
-		WithIndex(&infrav1.SendanMachine{}, ownerIDIndex, OwnerID).
+		WithIndex(&infrav1.SendanCluster{}, ownerIDIndex, ownerIDs).
+		WithIndex(&infrav1.SendanMachine{}, ownerIDIndex, ownerIDs).
 		Build()
 	w.start()
 	return w
@@ -138,7 +166,10 @@ func testScheme(t testing.TB) *runtime.Scheme {
 
 // start begins a new manager process, which knows nothing of the one before.
 func (w *world) start() {
-	sessions := cloud.NewSessions(cloud.Options{Clock: w.clock, ManualPolling: true, RequestsPerSecond: 1e6, Burst: 1e6, RequestTimeout: 2 * time.Second})
+	sessions := cloud.NewSessions(cloud.Options{
+		Clock: w.clock, ManualPolling: true, RequestsPerSecond: 1e6, Burst: 1e6, RequestTimeout: 2 * time.Second,
+		Polling: cloud.PollingOptions{Jitter: -1},
+	})
 	p := &process{sessions: sessions}
 	kube := interceptor.NewClient(w.client.(client.WithWatch), p.mortal())
 	inventory := NewInventoryEvents(w.client, sessions)
@@ -173,6 +204,7 @@ func (w *world) serveCloud(rw http.ResponseWriter, r *http.Request) {
 	if process.dead.Load() {
 		panic(http.ErrAbortHandler)
 	}
+	w.sent.add(r)
 	if n := w.requests.Add(1); n == w.killAt.Load() {
 		w.sim.ServeHTTP(httptest.NewRecorder(), r)
 		process.dead.Store(true)
@@ -323,6 +355,9 @@ func (w *world) reconcile(item work) {
 		result, err = w.process.machines.Reconcile(ctx, ctrl.Request{NamespacedName: item.key})
 	}
 	delete(w.due, item)
+	if w.after != nil {
+		w.after(item)
+	}
 	switch {
 	case w.process.dead.Load():
 		w.start()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -45,14 +46,12 @@ type writer struct {
 // into the inventory.
 func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner, plan func(attempts) []step) ([]step, []infrav1.Attempt, error) {
 	notes := slices.Clone(obj.GetAttempts())
+	carriedOut := map[string]bool{}
 	var steps []step
 	for range maxRounds {
 		now := w.clock.Now()
 		steps = plan(attempts{notes: notes, snapshot: session.Inventory().Snapshot(), now: now})
-		var actions []action
-		for _, s := range steps {
-			actions = append(actions, s.actions...)
-		}
+		actions := dueActions(steps, carriedOut, now)
 		if len(actions) == 0 {
 			break
 		}
@@ -62,6 +61,7 @@ func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner
 		}
 		for _, a := range actions {
 			notes = w.run(ctx, session, obj, notes, a)
+			carriedOut[a.key] = true
 		}
 	}
 	for _, s := range steps {
@@ -69,7 +69,23 @@ func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner
 			session.Inventory().Require(l.kind, l.after)
 		}
 	}
-	return steps, notes, nil
+	return steps, prune(notes, steps), nil
+}
+
+// dueActions are the plan's actions. One that was carried out a moment ago and is wanted again has
+// had no effect that the inventory shows: it has to wait, or it would be a loop.
+func dueActions(steps []step, carriedOut map[string]bool, now time.Time) []action {
+	var due []action
+	for i := range steps {
+		for _, a := range steps[i].actions {
+			if !carriedOut[a.key] {
+				due = append(due, a)
+			} else if steps[i].retryAt.IsZero() {
+				steps[i].retryAt = now.Add(ineffectiveRecheck)
+			}
+		}
+	}
+	return due
 }
 
 // storeNotes writes ahead which objects are about to be made. The write fails on a stale object,
@@ -114,6 +130,27 @@ func (w *writer) event(obj runtime.Object, kind, reason, format string, args ...
 	w.recorder.Eventf(obj, nil, kind, reason, reason, "%s", truncate(fmt.Sprintf(format, args...), 1024))
 }
 
+// isUntrusted reports that a plan concluded nothing but that the cloud, or what was seen of it, cannot
+// be relied on now.
+func isUntrusted(steps []step) (step, bool) {
+	if len(steps) == 1 && steps[0].condition == infrav1.IdentityReadyCondition {
+		return steps[0], true
+	}
+	return step{}, false
+}
+
+// setUntrusted tells that the cloud cannot be relied on now. What is known of an object that works
+// stays as it is: that Sendan cannot see a cluster does not make it unusable, and every condition that
+// turned with each restart of the manager would shake rollouts and remediation.
+func setUntrusted(obj owner, s step, ready []string, works bool, now time.Time) {
+	switch {
+	case !works:
+		setConditions(obj, []step{s}, ready, now)
+	case s.reason != infrav1.WaitingForInventoryReason:
+		setCondition(obj, s, now)
+	}
+}
+
 // setConditions writes the conclusions of a plan as conditions, and Ready as their sum.
 func setConditions(obj owner, steps []step, ready []string, now time.Time) {
 	for _, s := range steps {
@@ -129,12 +166,34 @@ func setConditions(obj owner, steps []step, ready []string, now time.Time) {
 	setCondition(obj, sum, now)
 }
 
+// requestIDs differ with each try of the same thing. A condition that changed with them would wake its
+// own object again and again.
+var requestIDs = regexp.MustCompile(`req-[0-9a-f-]{36}`)
+
 func setCondition(obj owner, s step, now time.Time) {
+	if old := conditions.Get(obj, s.condition); old != nil && old.Reason == s.reason &&
+		requestIDs.ReplaceAllString(old.Message, "") == requestIDs.ReplaceAllString(s.message, "") {
+		s.message = old.Message
+	}
 	condition := metav1.Condition{Type: s.condition, Status: metav1.ConditionTrue, Reason: infrav1.AvailableReason, LastTransitionTime: metav1.NewTime(now)}
 	if !s.done() {
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, s.reason, truncate(s.message, 8192)
 	}
 	conditions.Set(obj, condition)
+}
+
+// patient lets errors that came from reading be looked at again the later, the longer they last: after
+// as long again as their condition has been false, within the bounds of their class.
+func patient(obj owner, steps []step, now time.Time) []step {
+	for i, s := range steps {
+		c := conditions.Get(obj, s.condition)
+		if !s.lookUp || c == nil || c.Status != metav1.ConditionFalse {
+			continue
+		}
+		wait := max(now.Sub(c.LastTransitionTime.Time), backoff(cloud.Class(s.reason), 1))
+		steps[i].retryAt = now.Add(min(wait, backoff(cloud.Class(s.reason), 1<<8)))
+	}
+	return steps
 }
 
 // requeue is when to look again if no event comes first.

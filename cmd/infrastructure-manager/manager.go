@@ -126,11 +126,11 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err := mgr.Add(sessions); err != nil {
 		return err
 	}
-	if err := controllers.IndexOwnerIDs(ctx, mgr); err != nil {
+	if err := controllers.IndexFields(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	inventory := controllers.NewInventoryEvents(mgr.GetClient(), sessions)
-	identities := &controllers.Identities{Client: mgr.GetClient(), Secrets: mgr.GetAPIReader(), Sessions: sessions}
+	identities := &controllers.Identities{Client: mgr.GetCache(), Secrets: mgr.GetAPIReader(), Sessions: sessions}
 	recorder := mgr.GetEventRecorder("sendan")
 
 	clusters := &controllers.SendanClusterReconciler{Client: mgr.GetClient(), Clouds: identities, Recorder: recorder, Clock: clock, WatchFilterValue: o.watchFilter}

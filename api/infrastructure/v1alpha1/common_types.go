@@ -10,6 +10,11 @@ const (
 	// the controller; the webhook refuses any later change.
 	OwnerIDAnnotation = "infrastructure.cluster.x-k8s.io/sendan-owner-id"
 
+	// ProjectAnnotation holds the project and region that the cloud objects are in, as
+	// "<project id>@<region>". Written together with the owner id. Credentials that lead elsewhere are
+	// not used: their empty project would read as if everything had been deleted.
+	ProjectAnnotation = "infrastructure.cluster.x-k8s.io/sendan-project"
+
 	// ClusterFinalizer lets the controller remove the cluster's cloud objects first.
 	ClusterFinalizer = "sendancluster.infrastructure.cluster.x-k8s.io"
 	// MachineFinalizer lets the controller remove the machine's cloud objects first.

@@ -148,8 +148,8 @@ type ExistingNetwork struct {
 	// +kubebuilder:validation:MaxItems=16
 	Subnets []ResourceReference `json:"subnets,omitempty"`
 
-	// router that leads out of the network. Only looked at to tell early that a floating IP cannot
-	// work.
+	// router that leads out of the network. Its outer addresses are added to the endpoint's
+	// allowedCIDRs, since the machines' own traffic to a floating IP comes from there.
 	// +optional
 	Router ResourceReference `json:"router,omitempty,omitzero"`
 
