@@ -387,3 +387,13 @@ func (w *world) intruder() *cloud.Session {
 	w.must(session.Inventory().Poll(context.Background()))
 	return session
 }
+
+func TestAPoolLargerThanAServerGroupMayBeStillGetsItsMachines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must(w.sim.SetQuota("demo", "server_group_members", 1))
+	w.addCluster("tenant", "one")
+	w.addMachine("tenant", "one", "one-worker-0")
+	w.addMachine("tenant", "one", "one-worker-1")
+	w.run("all ready", 15*time.Minute, w.allReady)
+}

@@ -678,3 +678,16 @@ func TestAFloatingIPOfSomebodyElseIsNeverTaken(t *testing.T) {
 		})
 	}
 }
+
+func TestASpecThatChangedIsTriedAtOnce(t *testing.T) {
+	obj := &infrav1.SendanCluster{ObjectMeta: metav1.ObjectMeta{Generation: 2}}
+	obj.Status.Conditions = []metav1.Condition{{Type: infrav1.ReadyCondition, ObservedGeneration: 2}}
+	obj.Status.Attempts = []infrav1.Attempt{{Action: "create network", Outcome: infrav1.AttemptRefused}, {Action: "create router", Outcome: infrav1.AttemptUnknown}}
+	if notes := currentNotes(obj); len(notes) != 2 {
+		t.Errorf("the spec is the same, yet the notes are %v", notes)
+	}
+	obj.Generation = 3
+	if notes := currentNotes(obj); len(notes) != 1 || notes[0].Action != "create router" {
+		t.Errorf("only what may have taken effect is to stay, but the notes are %v", notes)
+	}
+}

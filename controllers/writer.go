@@ -45,7 +45,7 @@ type writer struct {
 // store with it. Each round sees what the one before made, since the session's operations put it
 // into the inventory.
 func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner, plan func(attempts) []step) ([]step, []infrav1.Attempt, error) {
-	notes := slices.Clone(obj.GetAttempts())
+	notes := currentNotes(obj)
 	carriedOut := map[string]bool{}
 	var steps []step
 	for range maxRounds {
@@ -70,6 +70,16 @@ func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner
 		}
 	}
 	return steps, prune(notes, steps), nil
+}
+
+// currentNotes are the object's notes. What the cloud refused under an older spec says nothing about
+// the present one, so it does not hold the next try back.
+func currentNotes(obj owner) []infrav1.Attempt {
+	notes := slices.Clone(obj.GetAttempts())
+	if ready := conditions.Get(obj, infrav1.ReadyCondition); ready == nil || ready.ObservedGeneration >= obj.GetGeneration() {
+		return notes
+	}
+	return slices.DeleteFunc(notes, func(n infrav1.Attempt) bool { return n.Outcome == infrav1.AttemptRefused })
 }
 
 // dueActions are the plan's actions. One that was carried out a moment ago and is wanted again has
