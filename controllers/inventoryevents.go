@@ -78,10 +78,10 @@ type InventoryEvents struct {
 	sinks []func([]cloud.Change)
 }
 
-// NewInventoryEvents makes the changes of all sessions, present and future, available as sources.
+// NewInventoryEvents makes the changes of all projects, present and future, available as sources.
 func NewInventoryEvents(c client.Reader, sessions *cloud.Sessions) *InventoryEvents {
 	e := &InventoryEvents{client: c}
-	sessions.OnNewSession(func(s *cloud.Session) { s.Inventory().Subscribe(e.publish) })
+	sessions.OnNewInventory(func(i *cloud.Inventory) { i.Subscribe(e.publish) })
 	return e
 }
 

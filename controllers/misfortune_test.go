@@ -364,7 +364,7 @@ func TestReadyOutlivesARestartOfTheManager(t *testing.T) {
 		if !w.allReady() || w.machine("tenant", worker).Status.Phase != infrav1.PhaseRunning {
 			t.Fatalf("a restart shook what works:\n%s", w.describe())
 		}
-		return len(w.process.open) == 1 && w.process.open[0].Inventory().Snapshot().Fresh(cloud.KindServer, cloud.KindSecurityGroup)
+		return len(w.process.open) == 1 && w.process.open[0].Snapshot().Fresh(cloud.KindServer, cloud.KindSecurityGroup)
 	})
 }
 

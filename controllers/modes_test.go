@@ -459,7 +459,7 @@ func TestSecurityGroupRulesFollowTheSpecWhateverOthersDo(t *testing.T) {
 	_, err := s.CreateSecurityGroupRules(ctx, []cloud.SecurityGroupRule{{SecurityGroupID: groupID, Direction: "ingress", EtherType: "IPv4", Protocol: "tcp", PortMin: 8080, PortMax: 8080}})
 	w.must(err)
 	w.must(s.DeleteSecurityGroupRule(ctx, on(rules(roleWorkerGroup), 22)[0].ID))
-	w.pass(15 * time.Minute)
+	w.pass(65 * time.Minute) // security groups are listed every hour
 	wantEqual(t, "the rule somebody added", len(on(rules(roleWorkerGroup), 8080)), 0)
 	wantEqual(t, "the rule somebody removed", len(on(rules(roleWorkerGroup), 22)), 1)
 
@@ -512,7 +512,7 @@ func TestTagsAreSetEverywhereAndThoseOfOthersStay(t *testing.T) {
 	}
 	ctx, s := context.Background(), w.intruder()
 	w.must(s.SetTags(ctx, cloud.KindNetwork, w.cluster("tenant", "one").Status.Network.ID, []string{"audited", "team-a"}))
-	w.pass(15 * time.Minute)
+	w.pass(65 * time.Minute) // networks are listed every hour
 	w.sim.ResetCalls()
 	w.change(func(c *infrav1.SendanCluster) { c.Spec.Tags = []string{"team-a", "cost-7"} })
 	w.pass(15 * time.Minute)
@@ -920,7 +920,7 @@ func TestNothingIsDoneBeforeTheOwnersAreKnown(t *testing.T) {
 	w.addMachine("tenant", "one", worker, func(m *infrav1.SendanMachine) { m.OwnerReferences = nil })
 	w.pass(20 * time.Minute)
 	wantEqual(t, "calls", w.sim.TotalCalls(), 0)
-	if found := append(w.cluster("tenant", "one").Finalizers, w.machine("tenant", worker).Finalizers...); len(found) > 0 {
+	if found := slices.Concat(w.cluster("tenant", "one").Finalizers, w.machine("tenant", worker).Finalizers); len(found) > 0 {
 		t.Errorf("there are the finalizers %v", found)
 	}
 }

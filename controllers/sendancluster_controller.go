@@ -3,12 +3,14 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
@@ -325,10 +327,19 @@ func patchStatus(ctx context.Context, c client.Client, obj owner, change func())
 		infrav1.SecurityGroupsReadyCondition, infrav1.EndpointReadyCondition, infrav1.MembersReadyCondition, infrav1.ServerGroupsReadyCondition,
 		infrav1.FailureDomainsReadyCondition, infrav1.VolumesReadyCondition, infrav1.PortsReadyCondition, infrav1.ServerReadyCondition,
 	}})
-	if !obj.GetDeletionTimestamp().IsZero() {
-		err = kerrors.FilterOut(err, func(err error) bool { return client.IgnoreNotFound(err) == nil })
+	if !obj.GetDeletionTimestamp().IsZero() && isNotFound(err) {
+		return nil // it went when its finalizer did
 	}
 	return err
+}
+
+// isNotFound looks for an object that is gone behind the patch helper's wrapping.
+func isNotFound(err error) bool {
+	var several kerrors.Aggregate
+	if !errors.As(err, &several) {
+		return apierrors.IsNotFound(err)
+	}
+	return !slices.ContainsFunc(several.Errors(), func(err error) bool { return !isNotFound(err) })
 }
 
 // machinesOf are the cluster's SendanMachines in the order of their names.

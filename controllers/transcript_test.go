@@ -148,8 +148,8 @@ func (tr *transcript) tell(what, text string) {
 
 // learnNames remembers what the cluster's objects are called.
 func (tr *transcript) learnNames() {
-	for _, session := range tr.w.process.open {
-		snapshot := session.Inventory().Snapshot()
+	for _, inventory := range tr.w.process.open {
+		snapshot := inventory.Snapshot()
 		for _, c := range tr.w.clusters() {
 			mark := cloud.Mark{Cluster: c.Annotations[infrav1.OwnerIDAnnotation]}
 			for _, o := range snapshot.NetworksOf(mark) {

@@ -94,7 +94,7 @@ func (l *sentLog) add(r *http.Request) {
 type process struct {
 	dead     atomic.Bool
 	sessions *cloud.Sessions
-	open     []*cloud.Session
+	open     []*cloud.Inventory
 	clusters *SendanClusterReconciler
 	machines *SendanMachineReconciler
 }
@@ -186,7 +186,7 @@ func (w *world) start() {
 			}
 		}
 	})
-	sessions.OnNewSession(func(s *cloud.Session) { p.open = append(p.open, s) })
+	sessions.OnNewInventory(func(i *cloud.Inventory) { p.open = append(p.open, i) })
 	identities := &Identities{Client: w.client, Secrets: w.client, Sessions: sessions}
 	recorder := events.NewFakeRecorder(10_000)
 	p.clusters = &SendanClusterReconciler{Client: kube, Clouds: identities, Recorder: recorder, Clock: w.clock}
@@ -278,10 +278,10 @@ func (w *world) advanceTo(at time.Time) {
 		w.clock.Advance(d)
 	}
 	w.sim.Settle()
-	for _, session := range w.process.open {
-		if !session.Inventory().NextPoll().After(w.clock.Now()) {
+	for _, inventory := range w.process.open {
+		if !inventory.NextPoll().After(w.clock.Now()) {
 			before := w.sim.TotalCalls()
-			_ = session.Inventory().Poll(context.Background()) // a failed listing is in the snapshot
+			_ = inventory.Poll(context.Background()) // a failed listing is in the snapshot
 			w.polls += w.sim.TotalCalls() - before
 		}
 	}
@@ -316,9 +316,9 @@ func (w *world) nextTime() time.Time {
 	if at, pending := w.sim.NextTransition(); pending {
 		consider(at)
 	}
-	for _, session := range w.process.open {
-		consider(session.Inventory().NextPoll())
-		if !session.Inventory().NextPoll().After(w.clock.Now()) {
+	for _, inventory := range w.process.open {
+		consider(inventory.NextPoll())
+		if !inventory.NextPoll().After(w.clock.Now()) {
 			return w.clock.Now().Add(time.Millisecond)
 		}
 	}

@@ -78,10 +78,11 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 func loadConfig(o options) (*rest.Config, error) {
-	restConfig, err := ctrl.GetConfig()
+	load := ctrl.GetConfig
 	if o.kubeconfig != "" {
-		restConfig, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+		load = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", o.kubeconfig) }
 	}
+	restConfig, err := load()
 	if err != nil {
 		return nil, fmt.Errorf("find the management cluster: %w", err)
 	}
