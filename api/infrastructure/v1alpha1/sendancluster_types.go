@@ -54,7 +54,7 @@ type SendanClusterSpec struct {
 	Tags []string `json:"tags,omitempty"`
 
 	// controlPlaneEndpoint is where the API server is reached. Written by Sendan unless the endpoint
-	// mode is VirtualIP or External. Immutable once set.
+	// mode is External. Immutable once set.
 	// +optional
 	ControlPlaneEndpoint APIEndpoint `json:"controlPlaneEndpoint,omitempty,omitzero"`
 }
