@@ -2,14 +2,23 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 )
 
-// cache remembers answers for a while. Callers that miss the same key at the same time share one
-// request. Errors are not remembered.
+// How long a failed look-up is answered from memory: a cloud that stumbled is back any moment, while a
+// missing right stays missing until a person acts.
+const (
+	stumbleLife = 10 * time.Second
+	refusalLife = 30 * time.Second
+)
+
+// cache remembers answers for a while, and failures for a shorter one: every reconciler that asks
+// would otherwise repeat a request that cannot succeed. Callers that miss the same key at the same
+// time share one request.
 type cache[K comparable, V any] struct {
 	clock clockwork.Clock
 	life  time.Duration
@@ -18,13 +27,21 @@ type cache[K comparable, V any] struct {
 
 	mu      sync.Mutex
 	entries map[K]cacheEntry[V]
-	flights map[K]*flight[V]
+	// failures do not replace entries: an old answer outlives a failure to get a newer one.
+	failures map[K]failedLookup
+	flights  map[K]*flight[V]
 }
 
 // cacheEntry is an answer to a question asked at a time.
 type cacheEntry[V any] struct {
 	value V
 	asked time.Time
+}
+
+// failedLookup is a failure that need not be repeated for now.
+type failedLookup struct {
+	err   error
+	until time.Time
 }
 
 // flight is a request under way.
@@ -38,7 +55,7 @@ type flight[V any] struct {
 func newCache[K comparable, V any](clock clockwork.Clock, life, patience time.Duration) *cache[K, V] {
 	return &cache[K, V]{
 		clock: clock, life: life, patience: patience,
-		entries: map[K]cacheEntry[V]{}, flights: map[K]*flight[V]{},
+		entries: map[K]cacheEntry[V]{}, failures: map[K]failedLookup{}, flights: map[K]*flight[V]{},
 	}
 }
 
@@ -47,13 +64,18 @@ func (c *cache[K, V]) get(ctx context.Context, key K, ask func(context.Context) 
 	return c.getSince(ctx, key, c.clock.Now().Add(-c.life), ask)
 }
 
-// getSince is an answer asked for after a time, or at it.
+// getSince is an answer asked for after a time, or at it, or the failure to get one just now.
 func (c *cache[K, V]) getSince(ctx context.Context, key K, since time.Time, ask func(context.Context) (V, error)) (V, error) {
 	for {
 		c.mu.Lock()
 		if entry, found := c.entries[key]; found && !entry.asked.Before(since) {
 			c.mu.Unlock()
 			return entry.value, nil
+		}
+		if failure, failed := c.failures[key]; failed && c.clock.Now().Before(failure.until) {
+			c.mu.Unlock()
+			var none V
+			return none, failure.err
 		}
 		current, flying := c.flights[key]
 		if !flying {
@@ -86,18 +108,22 @@ func (c *cache[K, V]) depart(ctx context.Context, key K, ask func(context.Contex
 	return started
 }
 
-// land keeps the answer of a request and drops those that are too old.
+// land keeps the outcome of a request and drops those that are too old.
 func (c *cache[K, V]) land(key K, ended *flight[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(ended.done)
 	if c.flights[key] == ended { // not forgotten meanwhile
 		delete(c.flights, key)
-		if ended.err == nil {
-			c.entries[key] = cacheEntry[V]{value: ended.value, asked: ended.asked}
+		c.keep(key, ended)
+	}
+	now := c.clock.Now()
+	for other, failure := range c.failures {
+		if !now.Before(failure.until) {
+			delete(c.failures, other)
 		}
 	}
-	tooOld := c.clock.Now().Add(-c.life)
+	tooOld := now.Add(-c.life)
 	for other, entry := range c.entries {
 		if entry.asked.Before(tooOld) {
 			delete(c.entries, other)
@@ -105,10 +131,32 @@ func (c *cache[K, V]) land(key K, ended *flight[V]) {
 	}
 }
 
-// forget drops every answer; those under way are not kept either.
+// keep remembers how a request ended. The caller holds the lock.
+func (c *cache[K, V]) keep(key K, ended *flight[V]) {
+	switch {
+	case ended.err == nil:
+		c.entries[key] = cacheEntry[V]{value: ended.value, asked: ended.asked}
+		delete(c.failures, key)
+	case errors.Is(ended.err, context.Canceled): // says nothing about the cloud
+	default:
+		c.failures[key] = failedLookup{err: ended.err, until: c.clock.Now().Add(failureLife(ended.err))}
+	}
+}
+
+// failureLife is how long a failure is remembered.
+func failureLife(err error) time.Duration {
+	switch ClassOf(err) {
+	case Transient, Throttled:
+		return stumbleLife
+	}
+	return refusalLife
+}
+
+// forget drops every outcome; those under way are not kept either.
 func (c *cache[K, V]) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.entries)
+	clear(c.failures)
 	clear(c.flights)
 }

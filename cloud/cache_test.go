@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,14 +45,65 @@ func TestACacheAsksOnceInItsLife(t *testing.T) {
 	}
 }
 
-func TestACacheDoesNotRememberErrors(t *testing.T) {
-	c := newCache[string, int](clockwork.NewFakeClock(), time.Minute, time.Second)
-	broken := errors.New("broken")
-	if _, err := c.get(t.Context(), "k", func(context.Context) (int, error) { return 0, broken }); !errors.Is(err, broken) {
-		t.Errorf("error %v", err)
+func TestACacheRemembersFailuresForAShortTime(t *testing.T) {
+	for _, c := range []struct {
+		failure error
+		life    time.Duration
+	}{
+		{Errorf(Transient, "out of order"), 10 * time.Second},
+		{Errorf(Throttled, "slow down"), 10 * time.Second},
+		{errors.New("unclassified"), 10 * time.Second},
+		{Errorf(Auth, "not allowed"), 30 * time.Second},
+		{Errorf(Config, "no such service"), 30 * time.Second},
+		{fmt.Errorf("ask: %w", context.Canceled), 0},
+	} {
+		t.Run(c.failure.Error(), func(t *testing.T) {
+			clock := clockwork.NewFakeClock()
+			cache := newCache[string, int](clock, time.Hour, time.Second)
+			asked := 0
+			ask := func(context.Context) (int, error) { asked++; return 0, c.failure }
+			for range 300 { // thirty seconds and a bit
+				if _, err := cache.get(t.Context(), "k", ask); err != c.failure { //nolint:errorlint // the very same value
+					t.Fatalf("got %v", err)
+				}
+				clock.Advance(100 * time.Millisecond)
+			}
+			want := 300
+			if c.life > 0 {
+				want = int(30 * time.Second / c.life)
+			}
+			if asked != want {
+				t.Errorf("asked %d times in 30 s, want %d", asked, want)
+			}
+			clock.Advance(c.life)
+			got, err := cache.get(t.Context(), "k", func(context.Context) (int, error) { return 7, nil })
+			if err != nil || got != 7 || len(cache.failures) != 0 {
+				t.Errorf("got %d, %v, and %d failures are kept", got, err, len(cache.failures))
+			}
+		})
 	}
-	if got, err := c.get(t.Context(), "k", func(context.Context) (int, error) { return 7, nil }); err != nil || got != 7 {
-		t.Errorf("got %d, %v", got, err)
+}
+
+func TestAnOldAnswerOutlivesAFailureToGetANewerOne(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	c := newCache[string, int](clock, time.Hour, time.Second)
+	if _, err := c.get(t.Context(), "k", func(context.Context) (int, error) { return 7, nil }); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Minute)
+	asked := 0
+	ask := func(context.Context) (int, error) { asked++; return 0, Errorf(Transient, "out of order") }
+	for range 3 {
+		if _, err := c.getSince(t.Context(), "k", clock.Now(), ask); ClassOf(err) != Transient {
+			t.Errorf("got %v", err)
+		}
+	}
+	if got, err := c.get(t.Context(), "k", ask); err != nil || got != 7 || asked != 1 {
+		t.Errorf("got %d, %v after asking %d times", got, err, asked)
+	}
+	c.forget()
+	if _, err := c.get(t.Context(), "k", ask); err == nil || asked != 2 {
+		t.Errorf("%v after asking %d times, want a failure that was forgotten to be asked for", err, asked)
 	}
 }
 

@@ -383,13 +383,41 @@ func TestTheMicroversionIsTheNewestBothKnow(t *testing.T) {
 }
 
 func TestAMicroversionThatCannotBeReadIsAskedForAgain(t *testing.T) {
-	cloud := newLoginCloud(t, clockwork.NewFakeClock())
+	clock := clockwork.NewFakeClock()
+	cloud := newLoginCloud(t, clock)
 	cloud.answerStatus("GET /compute/v2.1/", http.StatusBadGateway)
 	session := cloud.session()
 	_, err := session.client(t.Context(), computeService)
 	wantClass(t, err, Transient)
 	cloud.answerJSON("GET /compute/v2.1/", map[string]any{"version": map[string]any{"version": "2.93"}})
+	clock.Advance(stumbleLife)
 	if _, err := session.client(t.Context(), computeService); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestALookupThatIsRefusedIsNotRepeatedByEveryReconciler(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	cloud := newLoginCloud(t, clock)
+	cloud.answerStatus("GET /image/v2/images", http.StatusForbidden)
+	session := cloud.session()
+	image := func() error {
+		_, err := session.Image(t.Context(), ImageFilter{Name: "ubuntu"})
+		return err
+	}
+	first := image()
+	wantClass(t, first, Auth, "req-")
+	for range 3000 {
+		if err := image(); err.Error() != first.Error() {
+			t.Fatalf("got %v, want %v", err, first)
+		}
+	}
+	if got := cloud.count("GET /image/v2/images"); got != 1 {
+		t.Errorf("%d calls, want 1", got)
+	}
+	clock.Advance(30 * time.Second)
+	cloud.answerJSON("GET /image/v2/images", map[string]any{"images": []any{map[string]any{"id": "i1", "name": "ubuntu", "status": "active"}}})
+	if err := image(); err != nil {
+		t.Errorf("the right was granted, but: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func (s *Session) CreateFloatingIP(ctx context.Context, request FloatingIPReques
 		return FloatingIP{}, err
 	}
 	made := answer.FloatingIP.floatingIP()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -51,7 +51,7 @@ func (s *Session) AssociateFloatingIP(ctx context.Context, id, portID string) (F
 		return FloatingIP{}, err
 	}
 	changed := answer.FloatingIP.floatingIP()
-	s.inventory.observed(changed)
+	s.Inventory().observed(changed)
 	return changed, nil
 }
 
@@ -60,6 +60,6 @@ func (s *Session) DeleteFloatingIP(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindFloatingIP, networkService, "floatingips/"+id); err != nil {
 		return err
 	}
-	s.inventory.deleted(KindFloatingIP, id)
+	s.Inventory().deleted(KindFloatingIP, id)
 	return nil
 }

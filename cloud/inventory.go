@@ -21,7 +21,7 @@ type Change struct {
 }
 
 // Inventory keeps a [Snapshot] of everything a project holds: it polls the cloud and adds what the
-// session's own operations made or deleted. Its methods are safe for concurrent use.
+// operations of the project's sessions made or deleted. Its methods are safe for concurrent use.
 type Inventory struct {
 	source  source
 	options PollingOptions
@@ -51,13 +51,13 @@ type source interface {
 	list(ctx context.Context, kind Kind, since time.Time, known *Snapshot) ([]object, error)
 }
 
-func newInventory(session *Session, options PollingOptions, metrics *inventoryMetrics) *Inventory {
+func newInventory(from source, options Options, logger *slog.Logger, metrics *inventoryGauges) *Inventory {
 	i := &Inventory{
-		source:      session,
-		options:     options.withDefaults(),
-		clock:       session.clock,
-		logger:      session.logger,
-		metrics:     metrics.of(session.cloud),
+		source:      from,
+		options:     options.Polling.withDefaults(),
+		clock:       options.Clock,
+		logger:      logger,
+		metrics:     metrics,
 		wake:        make(chan struct{}, 1),
 		kinds:       map[Kind]*kindState{},
 		subscribers: map[int]func([]Change){},
@@ -205,6 +205,7 @@ type edit struct {
 func (e *edit) get(kind Kind, id string) (object, bool) { return e.next.tables[kind].byID.get(id) }
 
 func (e *edit) put(o object) {
+	o = e.inventory.kinds[o.kind()].withAssumedTags(o, e.now)
 	old, known := e.get(o.kind(), o.id())
 	e.next.tables[o.kind()] = e.next.tables[o.kind()].with(o)
 	e.inventory.kinds[o.kind()].track(o, e.now)
@@ -220,5 +221,6 @@ func (e *edit) remove(kind Kind, id string) {
 	}
 	e.next.tables[kind] = e.next.tables[kind].without(id)
 	delete(e.inventory.kinds[kind].unsettled, id)
+	delete(e.inventory.kinds[kind].assumed, id)
 	e.changes = append(e.changes, Change{Kind: kind, ID: id, Mark: old.mark(), Gone: true})
 }

@@ -215,7 +215,7 @@ func (c *storeCloud) listedMeanwhile(t *testing.T, s *Session, path string, writ
 		return true
 	})
 	done := make(chan error, 1)
-	go func() { done <- s.inventory.Poll(t.Context()) }()
+	go func() { done <- s.Inventory().Poll(t.Context()) }()
 	<-read
 	write()
 	close(release)
@@ -319,7 +319,7 @@ func TestAFailedListingKeepsWhatIsKnownAndStopsNoOther(t *testing.T) {
 	session := cloud.poller(t)
 	cloud.fail("GET "+portsPath, http.StatusServiceUnavailable)
 	cloud.put(networksPath, fields{"id": "n1", "description": ofC1.String()})
-	cloud.fake.Advance(10 * time.Minute)
+	cloud.fake.Advance(time.Hour)
 	wantClass(t, session.Inventory().Poll(t.Context()), Transient, "list ports", "out of order")
 	snapshot := session.Inventory().Snapshot()
 	wantIDs(t, snapshot.PortsOf(ofC1), "p1")
@@ -627,5 +627,58 @@ func waitUntil(t *testing.T, holds func() bool) {
 			t.Fatal("the condition never held")
 		}
 		<-time.After(time.Millisecond)
+	}
+}
+
+func TestACloudWithoutVolumesOrLoadBalancersHasNone(t *testing.T) {
+	cloud := newStoreCloud(t)
+	cloud.catalog = without("volumev3", "load-balancer")
+	session := cloud.poller(t)
+	snapshot := session.Inventory().Snapshot()
+	for _, kind := range []Kind{KindVolume, KindLoadBalancer} {
+		if !snapshot.Fresh(kind) || snapshot.Err(kind) != nil || snapshot.Count(kind) != 0 {
+			t.Errorf("%s: fresh %t, %v", kind, snapshot.Fresh(kind), snapshot.Err(kind))
+		}
+	}
+	_, err := session.CreateVolume(t.Context(), VolumeRequest{Mark: ofC1})
+	wantClass(t, err, Config, "no block-storage service in region", "RegionOne")
+	_, err = session.CreateLoadBalancer(t.Context(), LoadBalancerRequest{Mark: ofC1})
+	wantClass(t, err, Config, "no load-balancer service in region", "RegionOne")
+}
+
+func TestVolumesDoNotVanishWithAnEntryOfTheCatalog(t *testing.T) {
+	cloud := newStoreCloud(t)
+	cloud.put(volumesPath, fields{"id": "v1", "status": "in-use", "metadata": ofC1.Metadata()})
+	session := cloud.poller(t)
+	cloud.catalog = without("volumev3")
+	cloud.fake.Advance(time.Hour) // and the token expires
+	wantClass(t, session.Inventory().Poll(t.Context()), Config, "no block-storage service")
+	snapshot := session.Inventory().Snapshot()
+	wantIDs(t, snapshot.VolumesOf(ofC1), "v1")
+	wantClass(t, snapshot.Err(KindVolume), Config)
+}
+
+func TestWhatIsSettledCostsLittle(t *testing.T) {
+	cloud := newStoreCloud(t)
+	session := cloud.poller(t)
+	before := map[string]int{}
+	lists := map[string]int{
+		serversPath: 6, portsPath: 6, volumesPath: 6, loadBalancersPath: 6, groupsPath: 6,
+		networksPath: 1, subnetsPath: 1, routersPath: 1, floatingIPsPath: 1, serverGroupsPath: 1,
+	}
+	for path := range lists {
+		before[path] = cloud.lists(path)
+	}
+	for range 6 {
+		cloud.pollAfter(t, session, 10*time.Minute)
+	}
+	for path, want := range lists {
+		if got := cloud.lists(path) - before[path]; got != want {
+			t.Errorf("%d listings of %s in an hour, want %d", got, path, want)
+		}
+	}
+	session.Inventory().Require(KindNetwork, cloud.fake.Now())
+	if got := session.Inventory().NextPoll().Sub(cloud.fake.Now()); got > 2*time.Second {
+		t.Errorf("the listing somebody needs comes in %s", got)
 	}
 }

@@ -33,9 +33,8 @@ func newInventoryMetrics(registerer prometheus.Registerer) *inventoryMetrics {
 	}
 }
 
-// of is one inventory's share in the metrics. The label is asked for late, because the region may
-// be known only after the login.
-func (m *inventoryMetrics) of(cloud func() string) *inventoryGauges {
+// of is one inventory's share in the metrics of a cloud.
+func (m *inventoryMetrics) of(cloud string) *inventoryGauges {
 	return &inventoryGauges{metrics: m, cloud: cloud, counted: map[Kind]int{}}
 }
 
@@ -43,10 +42,9 @@ func (m *inventoryMetrics) of(cloud func() string) *inventoryGauges {
 // takes away its part.
 type inventoryGauges struct {
 	metrics *inventoryMetrics
-	cloud   func() string
+	cloud   string
 
 	mu      sync.Mutex
-	label   string
 	counted map[Kind]int
 	closed  bool
 }
@@ -59,7 +57,7 @@ func (g *inventoryGauges) count(snapshot *Snapshot) {
 	}
 	for kind, table := range snapshot.tables {
 		if added := table.count - g.counted[kind]; added != 0 {
-			g.metrics.objects.WithLabelValues(g.fixedLabel(), string(kind)).Add(float64(added))
+			g.metrics.objects.WithLabelValues(g.cloud, string(kind)).Add(float64(added))
 			g.counted[kind] = table.count
 		}
 	}
@@ -71,19 +69,10 @@ func (g *inventoryGauges) listed(kind Kind, took time.Duration, succeeded bool, 
 	if g.closed {
 		return
 	}
-	g.metrics.duration.WithLabelValues(g.fixedLabel(), string(kind)).Observe(took.Seconds())
+	g.metrics.duration.WithLabelValues(g.cloud, string(kind)).Observe(took.Seconds())
 	if succeeded {
-		g.metrics.success.WithLabelValues(g.fixedLabel(), string(kind)).Set(float64(now.Unix()))
+		g.metrics.success.WithLabelValues(g.cloud, string(kind)).Set(float64(now.Unix()))
 	}
-}
-
-// fixedLabel is the cloud's name at its first use: what was added under one label is taken away
-// under the same.
-func (g *inventoryGauges) fixedLabel() string {
-	if g.label == "" {
-		g.label = g.cloud()
-	}
-	return g.label
 }
 
 // forget takes the inventory's objects away, for good.
@@ -92,6 +81,6 @@ func (g *inventoryGauges) forget() {
 	defer g.mu.Unlock()
 	g.closed = true
 	for kind, count := range g.counted {
-		g.metrics.objects.WithLabelValues(g.fixedLabel(), string(kind)).Sub(float64(count))
+		g.metrics.objects.WithLabelValues(g.cloud, string(kind)).Sub(float64(count))
 	}
 }

@@ -15,7 +15,7 @@ func TestTheMetricsCountObjectsUntilTheSessionEnds(t *testing.T) {
 	cloud.put(portsPath, cloud.port("p2"))
 	registry := prometheus.NewRegistry()
 	session := cloud.poller(t, func(o *Options) { o.Registerer = registry })
-	metrics := session.inventory.metrics
+	metrics := session.Inventory().metrics
 	objects := func() float64 {
 		return testutil.ToFloat64(metrics.metrics.objects.WithLabelValues(session.cloud(), string(KindPort)))
 	}
@@ -35,7 +35,7 @@ func TestTheMetricsCountObjectsUntilTheSessionEnds(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	session.inventory.Run(ended)
+	session.Inventory().Run(ended)
 	if objects() != 0 {
 		t.Errorf("%v ports counted of a session that ended", objects())
 	}

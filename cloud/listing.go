@@ -57,7 +57,7 @@ func (s *Session) removeSlowly(ctx context.Context, kind Kind, of service, path 
 // findUncertain brings the next listing of a kind forward after a request that may have worked.
 func (s *Session) findUncertain(kind Kind, err error) {
 	if IsUncertain(err) {
-		s.inventory.Require(kind, s.clock.Now())
+		s.Inventory().Require(kind, s.clock.Now())
 	}
 }
 
@@ -105,6 +105,15 @@ func (s *Session) ofProject() url.Values {
 // list returns all objects of a kind or, for servers and a time other than zero, those that changed
 // or went away since.
 func (s *Session) list(ctx context.Context, kind Kind, since time.Time, known *Snapshot) ([]object, error) {
+	if of, optional := optionalService(kind); optional && known.Count(kind) == 0 {
+		access, err := s.auth.access(ctx)
+		if err != nil {
+			return nil, s.classify("", err)
+		}
+		if _, there := access.endpoints[of]; !there {
+			return nil, nil
+		}
+	}
 	switch kind {
 	case KindServer:
 		return s.listServers(ctx, since)
@@ -130,6 +139,19 @@ func (s *Session) list(ctx context.Context, kind Kind, since time.Time, known *S
 	return nil, Errorf(Config, "nothing is known about the kind %q", kind)
 }
 
+// optionalService is the service of a kind that a cloud may do without. It then has no object of that
+// kind, which is not an error. Objects that are known do not vanish with an entry of the catalog,
+// though: that is more likely an outage.
+func optionalService(kind Kind) (of service, optional bool) {
+	switch kind {
+	case KindVolume:
+		return volumeService, true
+	case KindLoadBalancer:
+		return loadBalancerService, true
+	}
+	return "", false
+}
+
 // listObjects lists a collection page by page and leaves out what belongs to another project.
 func listObjects[W wireObject](ctx context.Context, s *Session, from collection) ([]object, error) {
 	var out []object
@@ -151,7 +173,7 @@ func (s *Session) isOurs(project string) bool {
 // listPages lists a collection page by page. Whether there is another page is known by a link to it,
 // but the link itself is not followed: behind a proxy it often names a host nobody can reach.
 func listPages[W interface{ identity() string }](ctx context.Context, s *Session, from collection, visit func([]W)) error {
-	from.query.Set("limit", strconv.Itoa(s.inventory.options.PageSize))
+	from.query.Set("limit", strconv.Itoa(s.Inventory().options.PageSize))
 	for {
 		var answer map[string]json.RawMessage
 		if err := s.read(ctx, from.service, from.path+"?"+from.query.Encode(), &answer); err != nil {

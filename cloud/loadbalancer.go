@@ -204,7 +204,7 @@ func (s *Session) CreateLoadBalancer(ctx context.Context, request LoadBalancerRe
 		return LoadBalancer{}, err
 	}
 	made := answer.LoadBalancer.createdTree(s.clock.Now())
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -215,11 +215,11 @@ func (s *Session) GetLoadBalancer(ctx context.Context, id string) (LoadBalancer,
 		return LoadBalancer{}, err
 	}
 	seen := answer.LoadBalancer.summary()
-	if old, known := s.inventory.Snapshot().LoadBalancer(id); known {
+	if old, known := s.Inventory().Snapshot().LoadBalancer(id); known {
 		seen = seen.withTreeOf(old)
 		seen.tree.stale = seen.tree.stale || seen.differsFrom(old)
 	}
-	s.inventory.observed(seen)
+	s.Inventory().observed(seen)
 	return seen, nil
 }
 
@@ -230,7 +230,7 @@ func (s *Session) DeleteLoadBalancer(ctx context.Context, id string) error {
 		return err
 	}
 	if !stays {
-		s.inventory.deleted(KindLoadBalancer, id)
+		s.Inventory().deleted(KindLoadBalancer, id)
 		return nil
 	}
 	s.changing(id, func(lb *LoadBalancer) { lb.ProvisioningStatus = pendingDelete })
@@ -341,7 +341,7 @@ func membersAfter(before []Member, wanted []MemberRequest) []Member {
 
 // changing notes a change of ours that Octavia has begun to make.
 func (s *Session) changing(id string, change func(*LoadBalancer)) {
-	amend(s.inventory, id, func(lb *LoadBalancer) {
+	amend(s.Inventory(), id, func(lb *LoadBalancer) {
 		lb.ProvisioningStatus = pendingUpdate
 		lb.tree.stale = true
 		change(lb)
@@ -349,7 +349,7 @@ func (s *Session) changing(id string, change func(*LoadBalancer)) {
 }
 
 func (s *Session) changingWhere(is func(LoadBalancer) bool, change func(*LoadBalancer)) {
-	if lb, found := search(s.inventory.Snapshot(), is); found {
+	if lb, found := search(s.Inventory().Snapshot(), is); found {
 		s.changing(lb.ID, change)
 	}
 }

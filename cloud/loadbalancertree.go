@@ -155,7 +155,7 @@ func (s *Session) needsSettings(lb LoadBalancer) bool {
 	if !lb.TreeKnown || lb.lacksSettings() {
 		return true
 	}
-	aged := !s.clock.Now().Before(lb.tree.settingsAt.Add(s.inventory.options.Sweep))
+	aged := !s.clock.Now().Before(lb.tree.settingsAt.Add(s.Inventory().options.Sweep))
 	return aged && lb.tree.settings != lb.Updated
 }
 

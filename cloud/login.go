@@ -51,7 +51,7 @@ type access struct {
 func (a access) endpoint(of service) (endpoint, error) {
 	found, ok := a.endpoints[of]
 	if !ok {
-		return endpoint{}, Errorf(Config, "the catalog has no %s service in region %q", of, a.region)
+		return endpoint{}, Errorf(Config, "the cloud has no %s service in region %q: its catalog does not list one", of, a.region)
 	}
 	return found, nil
 }
@@ -68,6 +68,7 @@ type authenticator struct {
 	failure  error  // of the last login; nil after a success
 	failures int    // in a row
 	retryAt  time.Time
+	logins   int // that succeeded
 }
 
 func newAuthenticator(session *Session) *authenticator {
@@ -85,9 +86,16 @@ func (a *authenticator) known() access {
 	return a.current
 }
 
+// loginCount is how many logins have succeeded.
+func (a *authenticator) loginCount() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.logins
+}
+
 // access is a login that is good now. Whoever comes while a login is under way shares it.
 func (a *authenticator) access(ctx context.Context) (access, error) {
-	if current, settled, err := a.settled(); settled {
+	if current, settled, err := a.settled(ctx); settled {
 		return current, err
 	}
 	// The login is nobody's own: it goes on when the caller that began it gives up.
@@ -95,7 +103,7 @@ func (a *authenticator) access(ctx context.Context) (access, error) {
 	done := a.flight.DoChan("", func() (any, error) { return nil, a.loginOnce(login) })
 	select {
 	case <-done:
-		current, _, err := a.settled()
+		current, _, err := a.settled(ctx)
 		return current, err
 	case <-ctx.Done():
 		return access{}, ctx.Err()
@@ -103,18 +111,19 @@ func (a *authenticator) access(ctx context.Context) (access, error) {
 }
 
 // settled answers from memory, and reports whether that will do.
-func (a *authenticator) settled() (current access, settled bool, err error) {
+func (a *authenticator) settled(ctx context.Context) (current access, settled bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.clock.Now()
 	valid := a.current.token != "" && now.Before(a.current.expires)
+	waiting := now.Before(a.retryAt) || isBackground(ctx) && ClassOf(a.failure) == Auth
 	switch {
 	case valid && now.Before(a.current.renewAt):
 		return a.current, true, nil
-	case now.Before(a.retryAt) && valid: // could not renew it yet, but it still works
+	case waiting && valid: // could not renew it yet, but it still works
 		return a.current, true, nil
-	case now.Before(a.retryAt):
-		return access{}, true, withRetryAfter(a.failure, a.retryAt.Sub(now))
+	case waiting:
+		return access{}, true, withRetryAfter(a.failure, max(0, a.retryAt.Sub(now)))
 	}
 	return access{}, false, a.failure
 }
@@ -136,7 +145,7 @@ func (a *authenticator) renew(ctx context.Context, rejected string) (access, err
 // loginOnce logs in unless a login that ended meanwhile settled the matter, and remembers the
 // outcome either way.
 func (a *authenticator) loginOnce(ctx context.Context) error {
-	if _, settled, err := a.settled(); settled {
+	if _, settled, err := a.settled(ctx); settled {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.session.options.RequestTimeout+limiterLongestWait)
@@ -147,6 +156,7 @@ func (a *authenticator) loginOnce(ctx context.Context) error {
 	defer a.mu.Unlock()
 	if err == nil {
 		a.current, a.failure, a.failures, a.retryAt = current, nil, 0, time.Time{}
+		a.logins++
 		return nil
 	}
 	a.failure = err

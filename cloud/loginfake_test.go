@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,7 @@ type loginCloud struct {
 	queries   map[string]url.Values  // the last ones by call
 	answers   map[string]http.HandlerFunc
 	catalog   func(base string) []map[string]any
+	projectID string // of every login
 }
 
 func newLoginCloud(t *testing.T, clock clockwork.Clock) *loginCloud {
@@ -43,7 +45,7 @@ func newLoginCloud(t *testing.T, clock clockwork.Clock) *loginCloud {
 	c := &loginCloud{
 		t: t, clock: clock, password: "s3cret", tokenLife: time.Hour,
 		tokens: map[string]bool{}, calls: map[string]int{}, headers: map[string]http.Header{}, queries: map[string]url.Values{},
-		answers: map[string]http.HandlerFunc{}, catalog: oneRegion,
+		answers: map[string]http.HandlerFunc{}, catalog: oneRegion, projectID: "p1",
 	}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(c.Close)
@@ -125,7 +127,7 @@ func (c *loginCloud) login(w http.ResponseWriter, r *http.Request) {
 	now := c.clock.Now().Add(c.skew).UTC()
 	writeJSON(w, http.StatusCreated, map[string]any{"token": map[string]any{
 		"methods": []string{"password"}, "issued_at": now, "expires_at": now.Add(c.tokenLife),
-		"project": map[string]any{"id": "p1", "name": "team-a", "domain": map[string]any{"id": "default"}},
+		"project": map[string]any{"id": c.projectID, "name": "team-a", "domain": map[string]any{"id": "default"}},
 		"catalog": c.catalog(c.URL),
 	}})
 }
@@ -205,6 +207,13 @@ func (c *loginCloud) revokeTokens() {
 	clear(c.tokens)
 }
 
+// knows reports that a request carries a token that is good.
+func (c *loginCloud) knows(r *http.Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tokens[r.Header.Get("X-Auth-Token")]
+}
+
 func (c *loginCloud) setPassword(password string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,6 +227,15 @@ func (c *loginCloud) sessions(change ...func(*Options)) *Sessions {
 		apply(&options)
 	}
 	return NewSessions(options)
+}
+
+// without is the catalog of a cloud that lacks some services.
+func without(types ...string) func(base string) []map[string]any {
+	return func(base string) []map[string]any {
+		return slices.DeleteFunc(oneRegion(base), func(entry map[string]any) bool {
+			return slices.ContainsFunc(types, func(of string) bool { return entry["type"] == of })
+		})
+	}
 }
 
 // session logs in.

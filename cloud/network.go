@@ -56,7 +56,7 @@ func (s *Session) CreateNetwork(ctx context.Context, request NetworkRequest) (Ne
 		return Network{}, err
 	}
 	made := answer.Network.network()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -68,7 +68,7 @@ func (s *Session) UpdateNetwork(ctx context.Context, id string, update NetworkUp
 		return Network{}, err
 	}
 	changed := answer.Network.network()
-	s.inventory.observed(changed)
+	s.Inventory().observed(changed)
 	return changed, nil
 }
 
@@ -77,10 +77,10 @@ func (s *Session) DeleteNetwork(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindNetwork, networkService, "networks/"+id); err != nil {
 		return err
 	}
-	network, _ := s.inventory.Snapshot().Network(id)
-	s.inventory.deleted(KindNetwork, id)
+	network, _ := s.Inventory().Snapshot().Network(id)
+	s.Inventory().deleted(KindNetwork, id)
 	for _, subnet := range network.Subnets {
-		s.inventory.deleted(KindSubnet, subnet)
+		s.Inventory().deleted(KindSubnet, subnet)
 	}
 	return nil
 }
@@ -130,8 +130,8 @@ func (s *Session) CreateSubnet(ctx context.Context, request SubnetRequest) (Subn
 		return Subnet{}, err
 	}
 	made := answer.Subnet.subnet()
-	s.inventory.created(made)
-	amend(s.inventory, made.NetworkID, func(n *Network) { n.Subnets = sorted(withText(n.Subnets, made.ID)) })
+	s.Inventory().created(made)
+	amend(s.Inventory(), made.NetworkID, func(n *Network) { n.Subnets = sorted(withText(n.Subnets, made.ID)) })
 	return made, nil
 }
 
@@ -170,7 +170,7 @@ func (s *Session) UpdateSubnet(ctx context.Context, id string, update SubnetUpda
 		return Subnet{}, err
 	}
 	changed := answer.Subnet.subnet()
-	s.inventory.observed(changed)
+	s.Inventory().observed(changed)
 	return changed, nil
 }
 
@@ -187,9 +187,9 @@ func (s *Session) DeleteSubnet(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindSubnet, networkService, "subnets/"+id); err != nil {
 		return err
 	}
-	subnet, _ := s.inventory.Snapshot().Subnet(id)
-	s.inventory.deleted(KindSubnet, id)
-	amend(s.inventory, subnet.NetworkID, func(n *Network) { n.Subnets = sorted(withoutText(n.Subnets, id)) })
+	subnet, _ := s.Inventory().Snapshot().Subnet(id)
+	s.Inventory().deleted(KindSubnet, id)
+	amend(s.Inventory(), subnet.NetworkID, func(n *Network) { n.Subnets = sorted(withoutText(n.Subnets, id)) })
 	return nil
 }
 
@@ -247,7 +247,7 @@ func (s *Session) CreateRouter(ctx context.Context, request RouterRequest) (Rout
 		return Router{}, err
 	}
 	made := answer.Router.router()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -259,7 +259,7 @@ func (s *Session) UpdateRouter(ctx context.Context, id string, update RouterUpda
 		return Router{}, err
 	}
 	changed := answer.Router.router()
-	s.inventory.observed(changed)
+	s.Inventory().observed(changed)
 	return changed, nil
 }
 
@@ -268,7 +268,7 @@ func (s *Session) DeleteRouter(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindRouter, networkService, "routers/"+id); err != nil {
 		return err
 	}
-	s.inventory.deleted(KindRouter, id)
+	s.Inventory().deleted(KindRouter, id)
 	return nil
 }
 
@@ -287,7 +287,7 @@ func (s *Session) AddRouterInterface(ctx context.Context, routerID, subnetID str
 	path := "routers/" + routerID + "/add_router_interface"
 	err := s.send(ctx, networkService, http.MethodPut, path, map[string]any{"subnet_id": subnetID}, &answer)
 	if isAlreadyAttached(err) {
-		s.inventory.Require(KindPort, s.clock.Now())
+		s.Inventory().Require(KindPort, s.clock.Now())
 		return nil
 	}
 	if err != nil {
@@ -295,10 +295,10 @@ func (s *Session) AddRouterInterface(ctx context.Context, routerID, subnetID str
 		return err
 	}
 	if answer.NetworkID == "" { // older Neutrons leave it out
-		subnet, _ := s.inventory.Snapshot().Subnet(subnetID)
+		subnet, _ := s.Inventory().Snapshot().Subnet(subnetID)
 		answer.NetworkID = subnet.NetworkID
 	}
-	s.inventory.created(Port{
+	s.Inventory().created(Port{
 		ID: answer.PortID, NetworkID: answer.NetworkID, DeviceID: routerID, DeviceOwner: RouterInterfaceOwner,
 		FixedIPs: []FixedIP{{SubnetID: subnetID}},
 	})
@@ -324,9 +324,9 @@ func (s *Session) RemoveRouterInterface(ctx context.Context, routerID, subnetID 
 		s.findUncertain(KindPort, err)
 		return err
 	}
-	for _, port := range s.inventory.Snapshot().PortsOfDevice(routerID) {
+	for _, port := range s.Inventory().Snapshot().PortsOfDevice(routerID) {
 		if port.ID == answer.PortID || isInterface(port, subnetID) {
-			s.inventory.deleted(KindPort, port.ID)
+			s.Inventory().deleted(KindPort, port.ID)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package cloud
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -550,15 +551,47 @@ func TestAnOldNovaIsNotAskedForWhatItLacks(t *testing.T) {
 	wantJSON(t, cloud.body(t, "POST "+serverGroupsPath), `{"server_group":{"name":"sendan-c1-","policies":["affinity"]}}`)
 }
 
-func TestTagsOfACloudWithoutThemAreLeftOut(t *testing.T) {
+func TestTagsOfACloudWithoutThemAreLeftOutButNotAskedForAgain(t *testing.T) {
 	cloud := newStoreCloud(t)
+	cloud.put(portsPath, cloud.port("p1"))
 	session := cloud.poller(t)
 	cloud.answerJSON("GET /network/v2.0/extensions", fields{"extensions": []fields{{"alias": "router"}}})
-	if err := session.SetTags(t.Context(), KindPort, "p1", []string{"a"}); err != nil {
-		t.Fatal(err)
+	tag := func() {
+		t.Helper()
+		if err := session.SetTags(t.Context(), KindPort, "p1", []string{"b", "a"}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if cloud.count("PUT "+portsPath+"/p1/tags") != 0 {
+	tags := func() []string {
+		port, _ := session.Inventory().Snapshot().Port("p1")
+		return port.Tags
+	}
+	tag()
+	if got := cloud.count("PUT " + portsPath + "/p1/tags"); got != 0 {
 		t.Error("the tags were sent")
+	}
+	changes := 0
+	session.Inventory().Subscribe(func([]Change) { changes++ })
+	for range 5 {
+		cloud.pollAfter(t, session, 10*time.Minute)
+		if got := tags(); !slices.Equal(got, []string{"a", "b"}) {
+			t.Fatalf("tags %v: whoever compares asks for them again", got)
+		}
+	}
+	if changes != 0 {
+		t.Errorf("%d changes of a port that did not change", changes)
+	}
+
+	cloud.pollAfter(t, session, 10*time.Minute)
+	if got := tags(); len(got) != 0 {
+		t.Errorf("tags %v: a Neutron that has learned about tags never gets them", got)
+	}
+	cloud.answerJSON("GET /network/v2.0/extensions", fields{"extensions": []fields{{"alias": "standard-attr-tag"}}})
+	cloud.answerJSON("PUT "+portsPath+"/p1/tags", fields{})
+	cloud.fake.Advance(time.Second)
+	tag()
+	if got := cloud.count("PUT " + portsPath + "/p1/tags"); got != 1 {
+		t.Errorf("%d calls, want the tags to be sent once there is a place for them", got)
 	}
 	wantClass(t, session.SetTags(t.Context(), KindVolume, "v1", nil), Config, "volume")
 }

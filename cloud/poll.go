@@ -19,7 +19,11 @@ type PollingOptions struct {
 	Servers time.Duration
 	// Sweep is the time between two complete listings of a settled kind. Default 10 min.
 	Sweep time.Duration
-	// Jitter shortens settled intervals by up to this share of them, so that many sessions do not
+	// SlowSweep replaces Sweep for the kinds that hardly anything but Sendan changes: networks,
+	// subnets, routers, server groups and floating IPs. With thousands of projects,
+	// most of what a settled fleet sends would be their lists. Never shorter than Sweep. Default 1 h.
+	SlowSweep time.Duration
+	// Jitter shortens settled intervals by up to this share of them, so that many projects do not
 	// ask at the same moment. Default 0.1; a negative value turns it off.
 	Jitter float64
 	// PageSize is the number of objects asked for at once. Default 1000.
@@ -36,6 +40,8 @@ func (o PollingOptions) withDefaults() PollingOptions {
 	orDefault(&o.BuildingMax, 30*time.Second)
 	orDefault(&o.Servers, 2*time.Minute)
 	orDefault(&o.Sweep, 10*time.Minute)
+	orDefault(&o.SlowSweep, time.Hour)
+	o.SlowSweep = max(o.SlowSweep, o.Sweep)
 	if o.Jitter == 0 {
 		o.Jitter = 0.1
 	}
@@ -70,6 +76,8 @@ type kindState struct {
 	// journal has, by object, the number of our last own write.
 	journal   map[string]uint64
 	suspicion *suspicion
+	// assumed are, by object, the tags we were asked to set on a cloud that has none.
+	assumed map[string]assumedTags
 }
 
 // unsettledState is what an object is going through, and since when it has been seen to.
@@ -79,7 +87,7 @@ type unsettledState struct {
 }
 
 func newKindState(kind Kind) *kindState {
-	return &kindState{kind: kind, unsettled: map[string]unsettledState{}, journal: map[string]uint64{}}
+	return &kindState{kind: kind, unsettled: map[string]unsettledState{}, journal: map[string]uint64{}, assumed: map[string]assumedTags{}}
 }
 
 // track notes whether somebody waits for an object.
@@ -156,9 +164,12 @@ func (k *kindState) wanted(options PollingOptions) time.Time {
 }
 
 func (k *kindState) settledInterval(options PollingOptions) time.Duration {
-	interval := options.Sweep
-	if k.kind == KindServer {
-		interval = min(interval, options.Servers)
+	interval := options.SlowSweep
+	switch k.kind {
+	case KindServer:
+		interval = min(options.Sweep, options.Servers)
+	case KindPort, KindVolume, KindLoadBalancer, KindSecurityGroup:
+		interval = options.Sweep
 	}
 	return interval - time.Duration(k.jitter*float64(interval))
 }
@@ -186,6 +197,20 @@ func (k *kindState) completeDue(options PollingOptions, now time.Time) bool {
 // retryDelay is how long to wait after a number of failures in a row.
 func retryDelay(failures int, options PollingOptions) time.Duration {
 	return min(options.Building<<min(failures-1, 10), options.Servers)
+}
+
+// retryRejected makes kinds due that were not listed for want of good credentials, since there are
+// others now.
+func (i *Inventory) retryRejected() {
+	i.mu.Lock()
+	known := i.current.Load()
+	for kind, state := range i.kinds {
+		if ClassOf(known.Err(kind)) == Auth {
+			state.failures, state.quietUntil = 0, time.Time{}
+		}
+	}
+	i.mu.Unlock()
+	i.wakeUp()
 }
 
 func earliest(a, b time.Time) time.Time {

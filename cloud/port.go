@@ -112,7 +112,7 @@ func (s *Session) CreatePort(ctx context.Context, request PortRequest) (Port, er
 		return Port{}, err
 	}
 	made := answer.Port.port()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -137,7 +137,7 @@ func (s *Session) onePort(ctx context.Context, method, id string, body any) (Por
 		return Port{}, err
 	}
 	seen := answer.Port.port()
-	s.inventory.observed(seen)
+	s.Inventory().observed(seen)
 	return seen, nil
 }
 
@@ -146,7 +146,7 @@ func (s *Session) DeletePort(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindPort, networkService, "ports/"+id); err != nil {
 		return err
 	}
-	s.inventory.deleted(KindPort, id)
+	s.Inventory().deleted(KindPort, id)
 	return nil
 }
 
@@ -171,7 +171,7 @@ func (s *Session) CreateTrunk(ctx context.Context, request TrunkRequest) (Trunk,
 		ID: answer.Trunk.ID, Name: answer.Trunk.Name, Mark: ParseMark(answer.Trunk.Description),
 		PortID: answer.Trunk.PortID, Status: answer.Trunk.Status,
 	}
-	amend(s.inventory, made.PortID, func(p *Port) { p.TrunkID = made.ID })
+	amend(s.Inventory(), made.PortID, func(p *Port) { p.TrunkID = made.ID })
 	return made, nil
 }
 
@@ -180,8 +180,8 @@ func (s *Session) DeleteTrunk(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindPort, networkService, "trunks/"+id); err != nil {
 		return err
 	}
-	if parent, found := search(s.inventory.Snapshot(), func(p Port) bool { return p.TrunkID == id }); found {
-		amend(s.inventory, parent.ID, func(p *Port) { p.TrunkID = "" })
+	if parent, found := search(s.Inventory().Snapshot(), func(p Port) bool { return p.TrunkID == id }); found {
+		amend(s.Inventory(), parent.ID, func(p *Port) { p.TrunkID = "" })
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (s *Session) CreateSecurityGroup(ctx context.Context, request SecurityGroup
 		return SecurityGroup{}, err
 	}
 	made := answer.SecurityGroup.securityGroup()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -101,7 +101,7 @@ func (s *Session) DeleteSecurityGroup(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindSecurityGroup, networkService, "security-groups/"+id); err != nil {
 		return err
 	}
-	s.inventory.deleted(KindSecurityGroup, id)
+	s.Inventory().deleted(KindSecurityGroup, id)
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (s *Session) CreateSecurityGroupRules(ctx context.Context, rules []Security
 	body := map[string]any{"security_group_rules": wanted}
 	if err := s.create(ctx, KindSecurityGroup, networkService, "security-group-rules", body, &answer); err != nil {
 		if ClassOf(err) == Conflict {
-			s.inventory.Require(KindSecurityGroup, s.clock.Now())
+			s.Inventory().Require(KindSecurityGroup, s.clock.Now())
 		}
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (s *Session) CreateSecurityGroupRules(ctx context.Context, rules []Security
 		byGroup[rule.SecurityGroupID] = append(byGroup[rule.SecurityGroupID], rule.rule())
 	}
 	for id, added := range byGroup {
-		amend(s.inventory, id, func(g *SecurityGroup) { g.Rules = withRules(g.Rules, added) })
+		amend(s.Inventory(), id, func(g *SecurityGroup) { g.Rules = withRules(g.Rules, added) })
 	}
 	return made, nil
 }
@@ -159,9 +159,9 @@ func (s *Session) DeleteSecurityGroupRule(ctx context.Context, id string) error 
 		return err
 	}
 	isRule := func(r SecurityGroupRule) bool { return r.ID == id }
-	group, found := search(s.inventory.Snapshot(), func(g SecurityGroup) bool { return slices.ContainsFunc(g.Rules, isRule) })
+	group, found := search(s.Inventory().Snapshot(), func(g SecurityGroup) bool { return slices.ContainsFunc(g.Rules, isRule) })
 	if found {
-		amend(s.inventory, group.ID, func(g *SecurityGroup) { g.Rules = slices.DeleteFunc(slices.Clone(g.Rules), isRule) })
+		amend(s.Inventory(), group.ID, func(g *SecurityGroup) { g.Rules = slices.DeleteFunc(slices.Clone(g.Rules), isRule) })
 	}
 	return nil
 }

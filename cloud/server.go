@@ -185,7 +185,7 @@ func (s *Session) CreateServer(ctx context.Context, request ServerRequest) (Serv
 		FlavorID: request.FlavorID, ImageID: request.ImageID, Zone: request.Zone,
 		Created: s.clock.Now(), Metadata: wanted.Metadata, Tags: sorted(wanted.Tags),
 	}
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -281,10 +281,10 @@ func (s *Session) GetServer(ctx context.Context, id string) (Server, error) {
 	}
 	seen := answer.Server.server()
 	if seen.isGone() {
-		s.inventory.deleted(KindServer, id)
+		s.Inventory().deleted(KindServer, id)
 		return seen, nil
 	}
-	s.inventory.observed(seen)
+	s.Inventory().observed(seen)
 	return seen, nil
 }
 
@@ -295,11 +295,11 @@ func (s *Session) DeleteServer(ctx context.Context, id string) error {
 		return err
 	}
 	if !stays {
-		s.inventory.deleted(KindServer, id)
+		s.Inventory().deleted(KindServer, id)
 		return nil
 	}
 	now := s.clock.Now()
-	amend(s.inventory, id, func(server *Server) {
+	amend(s.Inventory(), id, func(server *Server) {
 		server.Deleting, server.TaskState, server.deleteSent = true, "deleting", now
 	})
 	return nil
@@ -341,7 +341,7 @@ func (s *Session) act(ctx context.Context, id, task string, body, answer any) er
 		return err
 	}
 	if task != "" {
-		amend(s.inventory, id, func(server *Server) { server.TaskState = task })
+		amend(s.Inventory(), id, func(server *Server) { server.TaskState = task })
 	}
 	return nil
 }

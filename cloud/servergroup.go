@@ -50,7 +50,7 @@ func (w wireServerGroup) serverGroup() ServerGroup {
 // for after a round number of groups.
 func (s *Session) listServerGroups(ctx context.Context) ([]object, error) {
 	const roundNumber = 50
-	query := url.Values{"limit": {strconv.Itoa(s.inventory.options.PageSize)}}
+	query := url.Values{"limit": {strconv.Itoa(s.Inventory().options.PageSize)}}
 	var out []object
 	for listed := 0; ; {
 		var answer struct {
@@ -65,7 +65,7 @@ func (s *Session) listServerGroups(ctx context.Context) ([]object, error) {
 			}
 		}
 		page := len(answer.ServerGroups)
-		if page == 0 || page%roundNumber != 0 && page != s.inventory.options.PageSize {
+		if page == 0 || page%roundNumber != 0 && page != s.Inventory().options.PageSize {
 			return out, nil
 		}
 		listed += page
@@ -91,7 +91,7 @@ func (s *Session) CreateServerGroup(ctx context.Context, request ServerGroupRequ
 		return ServerGroup{}, err
 	}
 	made := answer.ServerGroup.serverGroup()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -100,6 +100,6 @@ func (s *Session) DeleteServerGroup(ctx context.Context, id string) error {
 	if err := s.remove(ctx, KindServerGroup, computeService, "os-server-groups/"+id); err != nil {
 		return err
 	}
-	s.inventory.deleted(KindServerGroup, id)
+	s.Inventory().deleted(KindServerGroup, id)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/jonboulle/clockwork"
@@ -35,7 +36,8 @@ type Session struct {
 	connector *connector
 	auth      *authenticator
 	lookups   *lookups
-	inventory *Inventory
+	// inventory is that of the project, and unset before the first login tells which that is.
+	inventory atomic.Pointer[Inventory]
 }
 
 func newSession(identity Identity, owner *Sessions) *Session {
@@ -49,7 +51,6 @@ func newSession(identity Identity, owner *Sessions) *Session {
 	session.connector = newConnector(session.identity, owner)
 	session.auth = newAuthenticator(session)
 	session.lookups = newLookups(session)
-	session.inventory = newInventory(session, owner.options.Polling, owner.inventoryMetrics)
 	return session
 }
 
@@ -71,8 +72,8 @@ func (s *Session) ProjectID() string { return s.auth.known().projectID }
 // ProjectName is the name of the project the token is scoped to.
 func (s *Session) ProjectName() string { return s.auth.known().projectName }
 
-// Inventory holds what is in the project.
-func (s *Session) Inventory() *Inventory { return s.inventory }
+// Inventory holds what is in the project. All sessions of a project have the same one.
+func (s *Session) Inventory() *Inventory { return s.inventory.Load() }
 
 // String names the session without its secrets.
 func (s *Session) String() string { return "session of " + s.identity.String() }

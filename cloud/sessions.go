@@ -19,7 +19,7 @@ const (
 	defaultUserAgent         = "sendan"
 )
 
-// A session nobody asked for in sessionIdleTimeout is dropped with its poller.
+// A session nobody asked for in sessionIdleTimeout is dropped, and the inventory with its last session.
 const (
 	sessionIdleTimeout   = 30 * time.Minute
 	sessionSweepInterval = time.Minute
@@ -69,8 +69,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Sessions holds one [Session] per identity, and what the sessions of one cloud share: its request
-// budget and its circuit breakers.
+// Sessions holds one [Session] per identity and one [Inventory] per project, and what the sessions of
+// one cloud share: its request budget and its circuit breakers.
 type Sessions struct {
 	options          Options
 	metrics          *requestMetrics
@@ -79,17 +79,26 @@ type Sessions struct {
 
 	mu       sync.Mutex
 	sessions map[string]*heldSession
-	hooks    []func(*Session)
+	projects map[project]*heldProject
+	hooks    []func(*Inventory)
 	// running is the context of Start; nil before it.
 	running context.Context
 	pollers sync.WaitGroup
 }
 
-// heldSession is a session and its poller.
+// heldSession is a session and when somebody last asked for it.
 type heldSession struct {
 	session  *Session
 	lastUsed time.Time
-	// announcing lets the hooks see the session once, after its first login; announced is set then.
+	// project is whose inventory the session feeds; nil before its first login.
+	project *heldProject
+}
+
+// heldProject is the inventory of a project, the sessions that feed it and its poller.
+type heldProject struct {
+	inventory *Inventory
+	feed      *feed
+	// announcing lets the hooks see the inventory once; announced is set then.
 	announcing sync.Once
 	announced  bool
 	stopPoller context.CancelFunc
@@ -105,23 +114,24 @@ func NewSessions(options Options) *Sessions {
 		inventoryMetrics: newInventoryMetrics(options.Registerer),
 		governors:        newGovernors(options, metrics),
 		sessions:         map[string]*heldSession{},
+		projects:         map[project]*heldProject{},
 	}
 }
 
-// OnNewSession calls hook with every session right after its first login, those there are already
-// included. Controllers use it to subscribe to each inventory.
-func (s *Sessions) OnNewSession(hook func(*Session)) {
+// OnNewInventory calls hook once with every inventory, those there are already included, before the
+// first session of its project is handed out. Controllers use it to subscribe.
+func (s *Sessions) OnNewInventory(hook func(*Inventory)) {
 	s.mu.Lock()
 	s.hooks = append(s.hooks, hook)
-	var known []*Session
-	for _, held := range s.sessions {
+	var known []*Inventory
+	for _, held := range s.projects {
 		if held.announced {
-			known = append(known, held.session)
+			known = append(known, held.inventory)
 		}
 	}
 	s.mu.Unlock()
-	for _, session := range known {
-		hook(session)
+	for _, inventory := range known {
+		hook(inventory)
 	}
 }
 
@@ -129,12 +139,17 @@ func (s *Sessions) OnNewSession(hook func(*Session)) {
 // A failed login is remembered and tried again with a growing back-off, so that asking often does
 // not mean logging in often; a changed identity is another key and is tried at once.
 func (s *Sessions) Get(ctx context.Context, identity Identity) (*Session, error) {
-	session := s.hold(identity)
-	if err := session.login(ctx); err != nil {
-		return nil, err
+	for {
+		session := s.hold(identity)
+		if err := session.login(ctx); err != nil {
+			return nil, err
+		}
+		if project, held := s.join(session); held {
+			s.announce(project)
+			return session, nil
+		}
+		// It was dropped while it logged in: nobody may use a session whose inventory nobody feeds.
 	}
-	s.announce(session)
-	return session, nil
 }
 
 // hold finds or makes the session of an identity and marks it used.
@@ -151,46 +166,89 @@ func (s *Sessions) hold(identity Identity) *Session {
 	return held.session
 }
 
-// announce tells the hooks about a session after its first login and begins to poll for it. The
-// hooks run before any Get of it returns, so that no change of the inventory is missed.
-func (s *Sessions) announce(session *Session) {
+// join makes a session feed the inventory of its project, before all others. False: the session has
+// been dropped.
+func (s *Sessions) join(session *Session) (*heldProject, bool) {
+	of := session.scope()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	held, found := s.sessions[session.key]
-	s.mu.Unlock()
-	if !found || held.session != session { // dropped meanwhile
+	if !found || held.session != session {
+		return nil, false
+	}
+	joined, known := s.projects[of]
+	if !known {
+		joined = s.newProject(of, session)
+		s.projects[of] = joined
+	}
+	if held.project != joined {
+		s.leave(held) // a project named in the credentials may be another one after a login
+		held.project = joined
+		session.inventory.Store(joined.inventory)
+	}
+	if joined.feed.prefer(session) {
+		joined.inventory.retryRejected()
+	}
+	return joined, true
+}
+
+// newProject makes the inventory of the project a session is logged in to.
+func (s *Sessions) newProject(of project, session *Session) *heldProject {
+	sources := &feed{of: of}
+	return &heldProject{
+		feed:      sources,
+		inventory: newInventory(sources, s.options, session.logger, s.inventoryMetrics.of(session.cloud())),
+	}
+}
+
+// leave ends a session's use for its inventory, and with the last one the inventory's poller. The
+// caller holds the lock.
+func (s *Sessions) leave(held *heldSession) {
+	left := held.project
+	held.project = nil
+	if left == nil || !left.feed.remove(held.session) {
 		return
 	}
+	delete(s.projects, left.feed.of)
+	if left.stopPoller != nil {
+		left.stopPoller()
+	}
+}
+
+// announce tells the hooks about an inventory and begins to poll it. The hooks run before any Get for
+// its project returns, so that no change is missed.
+func (s *Sessions) announce(held *heldProject) {
 	held.announcing.Do(func() {
 		s.mu.Lock()
-		held.announced = true // from here on OnNewSession calls a new hook itself
+		held.announced = true // from here on OnNewInventory calls a new hook itself
 		hooks := slices.Clone(s.hooks)
 		s.mu.Unlock()
 		for _, hook := range hooks {
-			hook(session)
+			hook(held.inventory)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.sessions[session.key] == held {
+		if s.projects[held.feed.of] == held {
 			s.poll(s.running, held)
 		}
 	})
 }
 
-// poll starts the poller of a session once Start runs. The caller holds the lock.
-func (s *Sessions) poll(running context.Context, held *heldSession) {
+// poll starts the poller of an inventory once Start runs. The caller holds the lock.
+func (s *Sessions) poll(running context.Context, held *heldProject) {
 	if running == nil || running.Err() != nil || s.options.ManualPolling || !held.announced || held.stopPoller != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(running)
 	held.stopPoller = cancel
-	s.pollers.Go(func() { held.session.inventory.Run(ctx) })
+	s.pollers.Go(func() { held.inventory.Run(ctx) })
 }
 
-// Start runs the pollers of all sessions until ctx ends, and drops sessions nobody uses.
+// Start runs the pollers of all inventories until ctx ends, and drops sessions nobody uses.
 func (s *Sessions) Start(ctx context.Context) error {
 	s.mu.Lock()
 	s.running = ctx
-	for _, held := range s.sessions {
+	for _, held := range s.projects {
 		s.poll(ctx, held)
 	}
 	s.mu.Unlock()
@@ -216,9 +274,7 @@ func (s *Sessions) dropIdle() {
 	inUse := map[*governor]bool{}
 	for key, held := range s.sessions {
 		if now.Sub(held.lastUsed) >= sessionIdleTimeout {
-			if held.stopPoller != nil {
-				held.stopPoller()
-			}
+			s.leave(held)
 			held.session.close()
 			delete(s.sessions, key)
 			continue

@@ -237,21 +237,25 @@ func TestEveryKindOfCredentialIsSentAsKeystoneWantsIt(t *testing.T) {
 	}
 }
 
-func TestHooksSeeEverySessionOnce(t *testing.T) {
+func TestHooksSeeEveryInventoryOnce(t *testing.T) {
 	cloud := newLoginCloud(t, clockwork.NewFakeClock())
 	sessions := cloud.sessions()
-	var early, late []*Session
-	sessions.OnNewSession(func(s *Session) { early = append(early, s) })
+	var early, late []*Inventory
+	sessions.OnNewInventory(func(i *Inventory) { early = append(early, i) })
 	one, err := sessions.Get(t.Context(), cloud.identity())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions.OnNewSession(func(s *Session) { late = append(late, s) })
-	if _, err := sessions.Get(t.Context(), cloud.identity()); err != nil {
-		t.Fatal(err)
+	sessions.OnNewInventory(func(i *Inventory) { late = append(late, i) })
+	sameProject := cloud.identity()
+	sameProject.CloudName = "other"
+	for _, identity := range []Identity{cloud.identity(), sameProject} {
+		if _, err := sessions.Get(t.Context(), identity); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if !slices.Equal(early, []*Session{one}) || !slices.Equal(late, []*Session{one}) {
-		t.Errorf("hooks saw %d and %d sessions, want the one each", len(early), len(late))
+	if want := []*Inventory{one.Inventory()}; !slices.Equal(early, want) || !slices.Equal(late, want) {
+		t.Errorf("hooks saw %d and %d inventories, want the one each", len(early), len(late))
 	}
 	cloud.setPassword("other")
 	failing := cloud.identity()
@@ -260,7 +264,7 @@ func TestHooksSeeEverySessionOnce(t *testing.T) {
 		t.Fatal("a wrong password logged in")
 	}
 	if len(early) != 1 {
-		t.Error("a hook saw a session that never logged in")
+		t.Error("a hook saw an inventory of a session that never logged in")
 	}
 }
 
@@ -297,7 +301,7 @@ func (s *Sessions) polled() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum := 0
-	for _, held := range s.sessions {
+	for _, held := range s.projects {
 		if held.stopPoller != nil {
 			sum++
 		}
@@ -313,6 +317,7 @@ func (s *Sessions) size() int {
 
 func TestPollersRunFromStartUntilItsContextEnds(t *testing.T) {
 	cloud := newLoginCloud(t, clockwork.NewFakeClock())
+	cloud.catalog = func(base string) []map[string]any { return catalogOf(base, "RegionOne", "RegionTwo") }
 	sessions := cloud.sessions(func(o *Options) { o.ManualPolling = false })
 	if _, err := sessions.Get(t.Context(), cloud.identity()); err != nil {
 		t.Fatal(err)
@@ -321,14 +326,12 @@ func TestPollersRunFromStartUntilItsContextEnds(t *testing.T) {
 		t.Error("polling before Start")
 	}
 	stop := start(t, sessions)
-	eventually(t, "the session that was there is polled", func() bool { return sessions.polled() == 1 })
-	other := cloud.identity()
-	other.CloudName = "other"
-	if _, err := sessions.Get(t.Context(), other); err != nil {
+	eventually(t, "the project that was there is polled", func() bool { return sessions.polled() == 1 })
+	if _, err := sessions.Get(t.Context(), cloud.identity().WithRegion("RegionTwo")); err != nil {
 		t.Fatal(err)
 	}
 	if sessions.polled() != 2 {
-		t.Error("a session that came after Start is not polled")
+		t.Error("a project that came after Start is not polled")
 	}
 	stop() // and waits for the pollers
 }

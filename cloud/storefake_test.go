@@ -220,7 +220,7 @@ func (c *storeCloud) poller(t *testing.T, change ...func(*Options)) *Session {
 
 func (c *storeCloud) poll(t *testing.T, s *Session) {
 	t.Helper()
-	if err := s.inventory.Poll(t.Context()); err != nil {
+	if err := s.Inventory().Poll(t.Context()); err != nil {
 		t.Fatalf("poll: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ func (s *Session) CreateVolume(ctx context.Context, request VolumeRequest) (Volu
 		return Volume{}, err
 	}
 	made := answer.Volume.volume()
-	s.inventory.created(made)
+	s.Inventory().created(made)
 	return made, nil
 }
 
@@ -67,7 +67,7 @@ func (s *Session) GetVolume(ctx context.Context, id string) (Volume, error) {
 		return Volume{}, err
 	}
 	seen := answer.Volume.volume()
-	s.inventory.observed(seen)
+	s.Inventory().observed(seen)
 	return seen, nil
 }
 
@@ -78,10 +78,10 @@ func (s *Session) DeleteVolume(ctx context.Context, id string) error {
 		return inState(err)
 	}
 	if !stays {
-		s.inventory.deleted(KindVolume, id)
+		s.Inventory().deleted(KindVolume, id)
 		return nil
 	}
-	amend(s.inventory, id, func(v *Volume) { v.Status = "deleting" })
+	amend(s.Inventory(), id, func(v *Volume) { v.Status = "deleting" })
 	return nil
 }
 

@@ -29,9 +29,10 @@ func networkStep(in clusterInput, has clusterObjects) step {
 	if needsExternalNetwork(in.cluster) && in.lookups.externalNetwork.err != nil {
 		return failing(condition, in.lookups.externalNetwork.err, in.now)
 	}
-	if gone := goneWithMachines(in, has); gone != "" {
+	if gone := goneWithMachines(in, has); gone != "" { // seen again once somebody has restored it
 		s := waiting(condition, infrav1.MissingReason,
-			"The %s that Sendan made was removed in the cloud. The machines on it cannot be moved to a new one: restore it with its mark, or delete the cluster.", gone)
+			"The %s that Sendan made was removed in the cloud. The machines on it cannot be moved to a new one: restore it with its mark, or delete the cluster.", gone).
+			requiring(gone, in.now).until(in.now.Add(paces[cloud.Suspicious].most))
 		s.failed = true
 		return s
 	}
@@ -62,7 +63,7 @@ func networkStep(in clusterInput, has clusterObjects) step {
 
 // goneWithMachines names the object of a provisioned cluster's network that is missing although
 // nothing of ours is about to make it.
-func goneWithMachines(in clusterInput, has clusterObjects) string {
+func goneWithMachines(in clusterInput, has clusterObjects) cloud.Kind {
 	ran := slices.ContainsFunc(in.machines, func(m infrav1.SendanMachine) bool { return m.Spec.ProviderID != "" })
 	if !ran && !isProvisioned(in.cluster) { // the status may be lost, a provider id is not
 		return ""
@@ -70,11 +71,11 @@ func goneWithMachines(in clusterInput, has clusterObjects) string {
 	managed := in.cluster.Spec.Network.Managed
 	switch {
 	case has.network == nil:
-		return "network"
+		return cloud.KindNetwork
 	case len(has.subnets) < len(managed.CIDRs):
-		return "subnet"
+		return cloud.KindSubnet
 	case has.router == nil && !ptr.Deref(managed.RouterDisabled, false):
-		return "router"
+		return cloud.KindRouter
 	}
 	return ""
 }

@@ -122,7 +122,7 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, o options) error {
 	sessions := cloud.NewSessions(cloud.Options{
 		Clock: clock, Registerer: metrics.Registry, Logger: slog.New(logr.ToSlogHandler(klog.Background())),
 		RequestsPerSecond: o.cloudRequestsPerSec, Burst: o.cloudRequestBurst, RequestTimeout: o.cloudRequestTimeout, UserAgent: userAgent,
-		Polling: cloud.PollingOptions{Building: o.inventoryPollBuilding, Servers: o.inventoryPollServers, Sweep: o.inventoryPollSweep},
+		Polling: cloud.PollingOptions{Building: o.inventoryPollBuilding, Servers: o.inventoryPollServers, Sweep: o.inventoryPollSweep, SlowSweep: o.inventoryPollSlow},
 	})
 	if err := mgr.Add(sessions); err != nil {
 		return err

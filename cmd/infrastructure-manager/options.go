@@ -40,6 +40,7 @@ type options struct {
 	cloudRequestTimeout   time.Duration
 	inventoryPollServers  time.Duration
 	inventoryPollSweep    time.Duration
+	inventoryPollSlow     time.Duration
 	inventoryPollBuilding time.Duration
 }
 
@@ -71,5 +72,6 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.cloudRequestTimeout, "cloud-request-timeout", time.Minute, "How long one request to a cloud may take.")
 	fs.DurationVar(&o.inventoryPollBuilding, "inventory-poll-building", 2*time.Second, "How often to list what is building or going away, at first; less often the longer it takes.")
 	fs.DurationVar(&o.inventoryPollServers, "inventory-poll-servers", 2*time.Minute, "How often to ask for servers that changed, when nothing is building.")
-	fs.DurationVar(&o.inventoryPollSweep, "inventory-poll-sweep", 10*time.Minute, "How often to list everything.")
+	fs.DurationVar(&o.inventoryPollSweep, "inventory-poll-sweep", 10*time.Minute, "How often to list ports, volumes, load balancers and security groups, and all servers.")
+	fs.DurationVar(&o.inventoryPollSlow, "inventory-poll-slow-sweep", time.Hour, "How often to list what seldom changes: networks, subnets, routers, floating IPs and server groups.")
 }
