@@ -82,6 +82,10 @@ demo: build plane-tools ## Start a management plane and a simulated cloud, and w
 demo-check: build plane-tools ## Run the demo without a terminal: create, scale, replace, delete, nothing left over
 	$(BIN)/sendan demo --check --tools-dir $(TOOLS_DIR)
 
+.PHONY: demo-chaos
+demo-chaos: build plane-tools ## Create and delete the demo's cluster while its provider is killed ten times
+	$(BIN)/sendan demo --check --kill-provider 10 --tools-dir $(TOOLS_DIR)
+
 .PHONY: clean
 clean: ## Remove bin/; the tools stay in their cache
 	rm -rf $(BIN)

@@ -118,6 +118,20 @@ const (
 	vmResized  = "resized"
 )
 
+// Nova's task states of what takes time.
+const (
+	taskScheduling      = "scheduling"
+	taskSpawning        = "spawning"
+	taskDeleting        = "deleting"
+	taskPoweringOn      = "powering-on"
+	taskPoweringOff     = "powering-off"
+	taskRebooting       = "rebooting"
+	taskRebootingHard   = "rebooting_hard"
+	taskRebuilding      = "rebuilding"
+	taskMigrating       = "migrating"
+	taskResizeMigrating = "resize_migrating"
+)
+
 // Nova's power states.
 const (
 	powerNone     = 0
@@ -403,6 +417,9 @@ func (n *computeService) workOffNode(ctx context.Context, srv *server) {
 		err := operation.do(operationCtx)
 		cancel()
 		n.s.mu.Lock()
+		if ctx.Err() != nil {
+			return // the simulator ends: what was interrupted has not failed
+		}
 		srv.node.queue = srv.node.queue[1:]
 		operation.then(err)
 	}

@@ -91,13 +91,33 @@ func (n *computeService) power(srv *server, do func(ctx context.Context) error, 
 	})
 }
 
+// carryOut does what the task state of a server says.
+func (n *computeService) carryOut(srv *server) {
+	backend := n.s.backend
+	switch srv.taskState {
+	case taskPoweringOn:
+		n.power(srv, func(ctx context.Context) error { return backend.PowerOn(ctx, srv.id) }, vmActive, powerRunning)
+	case taskPoweringOff:
+		n.power(srv, func(ctx context.Context) error { return backend.PowerOff(ctx, srv.id) }, vmStopped, powerShutdown)
+	case taskRebooting, taskRebootingHard:
+		n.power(srv, func(ctx context.Context) error { return n.cycle(ctx, srv.id) }, vmActive, powerRunning)
+	case taskRebuilding:
+		node := n.nodeOf(srv)
+		n.power(srv, func(ctx context.Context) error { return n.remake(ctx, node) }, vmActive, powerRunning)
+	case taskMigrating:
+		n.transition(srv, n.s.scenario.Latency.ServerPower, func() { n.becomes(srv, vmActive, powerRunning) })
+	case taskResizeMigrating:
+		n.transition(srv, n.s.scenario.Latency.ServerPower, func() { n.becomes(srv, vmResized, powerRunning) })
+	}
+}
+
 func (n *computeService) start(c *call, _ json.RawMessage, _ int) (reply, error) {
 	srv, err := n.findIdle(c, "start", vmStopped)
 	if err != nil {
 		return reply{}, err
 	}
-	n.begin(c, srv, "start", "powering-on")
-	n.power(srv, func(ctx context.Context) error { return n.s.backend.PowerOn(ctx, srv.id) }, vmActive, powerRunning)
+	n.begin(c, srv, "start", taskPoweringOn)
+	n.carryOut(srv)
 	return accepted()
 }
 
@@ -106,8 +126,8 @@ func (n *computeService) stop(c *call, _ json.RawMessage, _ int) (reply, error) 
 	if err != nil {
 		return reply{}, err
 	}
-	n.begin(c, srv, "stop", "powering-off")
-	n.power(srv, func(ctx context.Context) error { return n.s.backend.PowerOff(ctx, srv.id) }, vmStopped, powerShutdown)
+	n.begin(c, srv, "stop", taskPoweringOff)
+	n.carryOut(srv)
 	return accepted()
 }
 
@@ -118,9 +138,9 @@ func (n *computeService) reboot(c *call, argument json.RawMessage, _ int) (reply
 	if json.Unmarshal(argument, &in) != nil || !slices.Contains([]string{"SOFT", "HARD"}, strings.ToUpper(in.Type)) {
 		return reply{}, schemaProblem("type", in.Type, fmt.Sprintf("'%s' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']", in.Type))
 	}
-	states, task := []string{vmActive}, "rebooting"
+	states, task := []string{vmActive}, taskRebooting
 	if strings.EqualFold(in.Type, "HARD") {
-		states, task = []string{vmActive, vmStopped, vmError}, "rebooting_hard"
+		states, task = []string{vmActive, vmStopped, vmError}, taskRebootingHard
 	}
 	srv, err := n.findIdle(c, "reboot", states...)
 	if err != nil {
@@ -130,7 +150,7 @@ func (n *computeService) reboot(c *call, argument json.RawMessage, _ int) (reply
 		return reply{}, problemf(http.StatusConflict, "Cannot 'reboot' instance %s while it is in vm_state %s", srv.id, srv.vmState)
 	}
 	n.begin(c, srv, "reboot", task)
-	n.power(srv, func(ctx context.Context) error { return n.cycle(ctx, srv.id) }, vmActive, powerRunning)
+	n.carryOut(srv)
 	return accepted()
 }
 
@@ -164,7 +184,7 @@ func (n *computeService) rebuild(c *call, argument json.RawMessage, version int)
 	if srv.host == nil {
 		return reply{}, problemf(http.StatusConflict, "Cannot 'rebuild' instance %s while it is in vm_state %s", srv.id, srv.vmState)
 	}
-	n.begin(c, srv, "rebuild", "rebuilding")
+	n.begin(c, srv, "rebuild", taskRebuilding)
 	srv.imageID, srv.fault = image.ID, nil
 	if in.Name != "" {
 		srv.name = in.Name
@@ -175,8 +195,7 @@ func (n *computeService) rebuild(c *call, argument json.RawMessage, version int)
 	if in.UserData != nil && version >= 57 {
 		srv.userData = *in.UserData
 	}
-	node := n.nodeOf(srv)
-	n.power(srv, func(ctx context.Context) error { return n.remake(ctx, node) }, vmActive, powerRunning)
+	n.carryOut(srv)
 	srv.launched = n.s.now()
 	return reply{status: http.StatusAccepted, body: fields{"server": n.serverView(c, srv, version)}}, nil
 }
@@ -300,14 +319,14 @@ func (n *computeService) moveElsewhere(srv *server, wanted string) error {
 }
 
 func (n *computeService) migrate(c *call, argument json.RawMessage, _ int) (reply, error) {
-	return n.startMigration(c, argument, "os_compute_api:os-migrate-server:migrate", "resize_migrating", vmResized)
+	return n.startMigration(c, argument, "os_compute_api:os-migrate-server:migrate", taskResizeMigrating)
 }
 
 func (n *computeService) migrateLive(c *call, argument json.RawMessage, _ int) (reply, error) {
-	return n.startMigration(c, argument, "os_compute_api:os-migrate-server:migrate_live", "migrating", vmActive)
+	return n.startMigration(c, argument, "os_compute_api:os-migrate-server:migrate_live", taskMigrating)
 }
 
-func (n *computeService) startMigration(c *call, argument json.RawMessage, rule, task, end string) (reply, error) {
+func (n *computeService) startMigration(c *call, argument json.RawMessage, rule, task string) (reply, error) {
 	if _, err := n.findAsAdmin(c, rule); err != nil {
 		return reply{}, err
 	}
@@ -319,7 +338,7 @@ func (n *computeService) startMigration(c *call, argument json.RawMessage, rule,
 		return reply{}, err
 	}
 	n.begin(c, srv, "migrate", task)
-	n.transition(srv, n.s.scenario.Latency.ServerPower, func() { n.becomes(srv, end, powerRunning) })
+	n.carryOut(srv)
 	return accepted()
 }
 
@@ -355,9 +374,8 @@ func (n *computeService) evacuate(c *call, argument json.RawMessage, _ int) (rep
 	if err := n.moveElsewhere(srv, wantedHost(argument)); err != nil {
 		return reply{}, err
 	}
-	n.begin(c, srv, "evacuate", "rebuilding")
-	node := n.nodeOf(srv)
-	n.power(srv, func(ctx context.Context) error { return n.remake(ctx, node) }, vmActive, powerRunning)
+	n.begin(c, srv, "evacuate", taskRebuilding)
+	n.carryOut(srv)
 	return ok(fields{})
 }
 

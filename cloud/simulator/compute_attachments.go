@@ -359,6 +359,12 @@ func (n *computeService) deleteAttachment(c *call, _ int) (reply, error) {
 	}
 	n.s.volume.startDetaching(v.id)
 	n.recordAction(c, srv, "detach_volume")
+	n.awaitDetached(srv, v)
+	return reply{status: http.StatusAccepted}, nil
+}
+
+// awaitDetached takes a volume off a server in its time.
+func (n *computeService) awaitDetached(srv *server, v *serverVolume) {
 	n.s.after(n.s.scenario.Latency.VolumeAttach.draw(n.s.rng), func() {
 		if i := slices.Index(srv.volumes, v); i >= 0 {
 			srv.volumes = slices.Delete(srv.volumes, i, i+1)
@@ -366,5 +372,4 @@ func (n *computeService) deleteAttachment(c *call, _ int) (reply, error) {
 			n.touch(srv)
 		}
 	})
-	return reply{status: http.StatusAccepted}, nil
 }

@@ -138,7 +138,7 @@ func (n *computeService) createServers(c *call, version int) (reply, error) {
 		}
 		n.add(srv)
 		n.recordAction(c, srv, "create")
-		n.transition(srv, Range{}, func() { n.startBuild(srv, nil) })
+		n.awaitScheduled(srv)
 		if first == nil {
 			first = srv
 		}
@@ -469,7 +469,7 @@ func (n *computeService) newServer(c *call, in *createRequest, flavor Flavor, re
 	hints := in.hints()
 	srv := &server{
 		id: n.s.newID(), name: asked.Name, description: asked.Description, project: c.project(), user: c.token.user.id,
-		vmState: vmBuilding, taskState: "scheduling", flavor: flavor, imageID: asked.ImageRef, zone: asked.AvailabilityZone,
+		vmState: vmBuilding, taskState: taskScheduling, flavor: flavor, imageID: asked.ImageRef, zone: asked.AvailabilityZone,
 		metadata: maps.Clone(asked.Metadata), tags: slices.Compact(slices.Sorted(slices.Values(asked.Tags))), keyName: asked.KeyName,
 		userData: asked.UserData, configDrive: fmt.Sprint(asked.ConfigDrive) == "true" || asked.ConfigDrive == "True",
 		groupID: hints.Group, differentHost: hints.DifferentHost, sameHost: hints.SameHost,

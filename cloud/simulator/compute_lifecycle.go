@@ -61,6 +61,10 @@ func (n *computeService) buildFault(srv *server) *BuildFault {
 // maxBuildAttempts is Nova's scheduler.max_attempts as observed.
 const maxBuildAttempts = 2
 
+func (n *computeService) awaitScheduled(srv *server) {
+	n.transition(srv, Range{}, func() { n.startBuild(srv, nil) })
+}
+
 // startBuild schedules a server and lets its build run. tried are hosts that refused it already.
 func (n *computeService) startBuild(srv *server, tried map[*host]bool) {
 	chosen, why := n.schedule(srv, tried)
@@ -82,8 +86,12 @@ func (n *computeService) startBuild(srv *server, tried map[*host]bool) {
 		n.abortBuild(srv, err.Error())
 		return
 	}
-	srv.taskState = "spawning"
+	srv.taskState = taskSpawning
 	n.touch(srv)
+	n.awaitBuilt(srv)
+}
+
+func (n *computeService) awaitBuilt(srv *server) {
 	n.transition(srv, n.s.scenario.Latency.ServerBuild, func() { n.finishBuild(srv) })
 }
 
@@ -180,7 +188,7 @@ func (n *computeService) deleteServer(c *call, _ int) (reply, error) {
 	if srv.locked && !c.isAdmin() {
 		return reply{}, lockedProblem(srv)
 	}
-	if srv.taskState == "deleting" {
+	if srv.taskState == taskDeleting {
 		return noContent()
 	}
 	n.recordAction(c, srv, "delete")
@@ -190,9 +198,14 @@ func (n *computeService) deleteServer(c *call, _ int) (reply, error) {
 
 func (n *computeService) startDelete(srv *server) {
 	srv.epoch++
-	srv.taskState = "deleting"
+	srv.taskState = taskDeleting
 	n.touch(srv)
 	n.interruptNode(srv)
+	n.awaitDeleted(srv)
+}
+
+// awaitDeleted ends the deletion of a server in its time.
+func (n *computeService) awaitDeleted(srv *server) {
 	finish := func() {
 		n.onNode(srv, func(ctx context.Context) error { return n.s.backend.Destroy(ctx, srv.id) }, func(error) { n.finishDelete(srv) })
 	}

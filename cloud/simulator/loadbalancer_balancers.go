@@ -28,8 +28,12 @@ type loadBalancer struct {
 	ownsPort bool
 	// operation counts changes, so that the end of one that was overtaken does nothing.
 	operation int
+	// stuck says that the operation under way never ends, by order of the control API.
+	stuck bool
 	// alive is set by the first heartbeat after creation.
 	alive bool
+	// heartbeats counts those that are on their way.
+	heartbeats int
 	// retrying says that addresses which could not be listened on will be tried again.
 	retrying bool
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,7 @@ func (lb *loadBalancerService) change(b *loadBalancer) {
 // after ends the operation that has just begun, unless another one or the control API overtakes it.
 func (lb *loadBalancerService) after(b *loadBalancer, takes Range) {
 	b.operation++
+	b.stuck = false
 	operation := b.operation
 	lb.s.after(takes.draw(lb.s.rng), func() {
 		if b.operation == operation && lb.balancers.has(b) {
@@ -128,7 +130,9 @@ func (lb *loadBalancerService) discardMember(m *member) {
 
 // awaitHeartbeat lets the amphora report, and the monitors check.
 func (lb *loadBalancerService) awaitHeartbeat(b *loadBalancer) {
+	b.heartbeats++
 	lb.s.after(heartbeat, func() {
+		b.heartbeats--
 		if !lb.balancers.has(b) {
 			return
 		}
@@ -261,6 +265,7 @@ func (s *Simulator) SetLoadBalancer(id string, change LoadBalancerChange) error 
 	if change.ProvisioningStatus != "" {
 		b.operation++
 		lb.pending(b, change.ProvisioningStatus)
+		b.stuck = strings.HasPrefix(change.ProvisioningStatus, "PENDING_")
 		if change.ProvisioningStatus == stateActive {
 			lb.finish(b)
 		}

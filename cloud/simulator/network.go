@@ -32,13 +32,19 @@ type networkService struct {
 
 func (n *networkService) setUp(s *Simulator) {
 	n.s = s
+	n.clear()
+	for _, external := range s.scenario.ExternalNetworks {
+		n.seedExternalNetwork(external)
+	}
+}
+
+// clear forgets everything.
+func (n *networkService) clear() {
+	*n = networkService{s: n.s}
 	n.defaultGroups = map[string]*securityGroup{}
 	n.portsOfDevice = map[string][]*port{}
 	n.floatingIPsOfPort = map[string][]*floatingIP{}
 	n.attributes = attributeIndex{}
-	for _, external := range s.scenario.ExternalNetworks {
-		n.seedExternalNetwork(external)
-	}
 }
 
 func (n *networkService) routes(rt *router) {

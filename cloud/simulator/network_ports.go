@@ -562,6 +562,11 @@ func (n *networkService) setHost(p *port, host string) {
 		n.trunkFollows(p)
 		return
 	}
+	n.awaitPlugged(p)
+}
+
+// awaitPlugged lets a bound port become ACTIVE in its time.
+func (n *networkService) awaitPlugged(p *port) {
 	binding := p.bindings
 	n.s.after(n.s.scenario.Latency.PortActive.draw(n.s.rng), func() {
 		if n.ports.has(p) && p.bindings == binding && p.AdminStateUp && p.Status != "ACTIVE" {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ type Options struct {
 	Backend NodeBackend
 	// Logger is told of every transition; nil means silence.
 	Logger *slog.Logger
+	// Snapshot is what [Simulator.Snapshot] of an earlier simulator of the same scenario returned: the
+	// new one goes on from there. Empty means a fresh cloud.
+	Snapshot []byte
 }
 
 // Simulator is one OpenStack cloud. Its methods may be called from any goroutine.
@@ -33,13 +37,20 @@ type Simulator struct {
 	log      *slog.Logger
 	backend  NodeBackend
 	scenario Scenario
-	handler  http.Handler
+	// scenarioDigest tells a snapshot of this scenario from one of another.
+	scenarioDigest string
+	handler        http.Handler
 
 	// mu guards everything below. Service handlers run with it held; what can block (a node backend,
 	// a TCP connection) never does.
 	mu     sync.Mutex
 	rng    *rand.Rand
+	source *rand.PCG // of rng
 	agenda agenda
+	// started is when the cloud was new, which scenario events count from; happened are the indexes of
+	// those that are over.
+	started  time.Time
+	happened []int
 	// agendaTime is when the item that is being worked off was due; zero otherwise.
 	agendaTime time.Time
 	calls      callLog
@@ -77,15 +88,23 @@ func New(opts Options) (*Simulator, error) {
 	if opts.Backend == nil {
 		opts.Backend = noNodes{}
 	}
+	digest, err := scenario.digest()
+	if err != nil {
+		return nil, fmt.Errorf("scenario: %w", err)
+	}
 	seed := cmp.Or(opts.Seed, scenario.Seed)
+	source := rand.NewPCG(seed, seed)
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Simulator{
-		clock: opts.Clock, log: opts.Logger, backend: opts.Backend, scenario: scenario,
-		rng:  rand.New(rand.NewPCG(seed, seed)),
+		clock: opts.Clock, log: opts.Logger, backend: opts.Backend, scenario: scenario, scenarioDigest: digest,
+		rng: rand.New(source), source: source, started: opts.Clock.Now(),
 		wake: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 	}
 	s.setUp()
-	s.scheduleEvents()
+	if err := s.begin(opts.Snapshot); err != nil {
+		cancel()
+		return nil, err
+	}
 	s.handler = s.routes()
 	s.done.Add(1)
 	go s.workOffAgenda()
@@ -103,13 +122,32 @@ func (s *Simulator) setUp() {
 	s.volume.setUp(s)
 }
 
-// scheduleEvents puts what a scenario lets happen on the agenda.
-func (s *Simulator) scheduleEvents() {
-	for _, f := range s.scenario.Faults {
-		s.faults.add(f)
+// begin starts the cloud's history, or goes on with that of a snapshot.
+func (s *Simulator) begin(snapshot []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(snapshot) > 0 {
+		if err := s.restore(snapshot); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+	} else {
+		for _, f := range s.scenario.Faults {
+			s.faults.add(f)
+		}
 	}
-	for _, e := range s.scenario.Events {
-		s.after(time.Duration(e.AtSeconds*float64(time.Second)), func() {
+	s.scheduleEvents()
+	return nil
+}
+
+// scheduleEvents puts what a scenario lets happen on the agenda, unless it has happened.
+func (s *Simulator) scheduleEvents() {
+	for i, e := range s.scenario.Events {
+		if slices.Contains(s.happened, i) {
+			continue
+		}
+		at := s.started.Add(time.Duration(e.AtSeconds * float64(time.Second)))
+		s.after(at.Sub(s.now()), func() {
+			s.happened = append(s.happened, i)
 			if e.Change != nil {
 				s.compute.changeHost(s.compute.hostNamed(e.Host), *e.Change)
 			}

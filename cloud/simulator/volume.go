@@ -295,13 +295,17 @@ func (v *volumeService) add(vol *volume) error {
 	}
 	v.volumes[vol.id] = vol
 	v.order = append(v.order, vol)
+	v.awaitCreated(vol)
+	return nil
+}
+
+func (v *volumeService) awaitCreated(vol *volume) {
 	v.s.after(v.s.scenario.Latency.VolumeCreate.draw(v.s.rng), func() {
 		if v.volumes[vol.id] == vol && vol.status == "creating" {
 			vol.status = "available"
 			v.touch(vol)
 		}
 	})
-	return nil
 }
 
 func (v *volumeService) used(project string) (count, sizeGiB int) {
@@ -379,6 +383,10 @@ func (v *volumeService) delete(c *call) (reply, error) {
 func (v *volumeService) startDelete(vol *volume) {
 	vol.status = "deleting"
 	v.touch(vol)
+	v.awaitDeleted(vol)
+}
+
+func (v *volumeService) awaitDeleted(vol *volume) {
 	v.s.after(v.s.scenario.Latency.VolumeDelete.draw(v.s.rng), func() { v.remove(vol) })
 }
 
@@ -603,9 +611,13 @@ func (v *volumeService) attach(id string, srv *server, as *serverVolume) {
 	vol := v.volumes[id]
 	vol.status = "attaching"
 	v.touch(vol)
+	v.awaitAttached(vol, srv, as)
+}
+
+func (v *volumeService) awaitAttached(vol *volume, srv *server, as *serverVolume) {
 	hostName := hostNameOf(srv)
 	v.s.after(v.s.scenario.Latency.VolumeAttach.draw(v.s.rng), func() {
-		if v.volumes[id] != vol || vol.status != "attaching" || !slices.Contains(srv.volumes, as) {
+		if v.volumes[vol.id] != vol || vol.status != "attaching" || !slices.Contains(srv.volumes, as) {
 			return
 		}
 		vol.status = "in-use"

@@ -68,6 +68,9 @@ func replaceFile(path string, content []byte) error {
 	}
 	defer func() { _ = os.Remove(temporary.Name()) }() // gone already when all went well
 	_, err = temporary.Write(content)
+	if err == nil {
+		err = temporary.Sync()
+	}
 	if closed := temporary.Close(); err == nil {
 		err = closed
 	}

@@ -25,6 +25,7 @@ type options struct {
 	seed         uint64
 	urlFile      string
 	cloudsYAML   string
+	stateFile    string
 	logLevel     slog.Level
 	nodes        memory.Options
 }
@@ -36,8 +37,9 @@ func newCommand(output io.Writer) *cobra.Command {
 		Short: "An OpenStack cloud in one process",
 		Long: `Serves Keystone, Nova, Neutron, Octavia, Glance and Cinder as far as clusters need them, and a control API
 under /_simulator. What the cloud consists of is read from a scenario file; without one it is a small cloud with GPU
-hosts in three zones. With the backend "memory", servers become Kubernetes nodes that run in this process. Nothing is
-kept between runs.`,
+hosts in three zones. With the backend "memory", servers become Kubernetes nodes that run in this process.
+
+With --state the cloud and its nodes outlive the process; without it nothing is kept between runs.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -54,6 +56,7 @@ kept between runs.`,
 	flags.Uint64Var(&o.seed, "seed", 0, "makes ids, placement and jitter repeat themselves (default: the scenario's)")
 	flags.StringVar(&o.urlFile, "url-file", "", "file to write the URL of the cloud to")
 	flags.StringVar(&o.cloudsYAML, "clouds-yaml", "", "file to write the accounts to, one entry for each user, named as the user")
+	flags.StringVar(&o.stateFile, "state", "", "file to keep the cloud in: read at the start when it exists, written when the program ends and every few seconds when something changed; it holds passwords and keys")
 	flags.TextVar(&o.logLevel, "log-level", o.logLevel, "debug, info, warn or error")
 	flags.DurationVar(&o.nodes.APIServerStart, "api-server-start", 0, "how long an API server takes to start (default 1s)")
 	flags.DurationVar(&o.nodes.KubeletStart, "kubelet-start", 0, "how long a kubelet takes to register its node (default 1s)")

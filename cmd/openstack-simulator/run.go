@@ -33,12 +33,37 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer stopNodes()
-	cloud, err := simulator.New(simulator.Options{Scenario: scenario, Seed: o.seed, Backend: backend, Logger: log})
+	cloud, err := o.makeCloud(simulator.Options{Scenario: scenario, Seed: o.seed, Backend: backend, Logger: log})
 	if err != nil {
-		return fmt.Errorf("make the cloud: %w", err)
+		return err
 	}
-	defer cloud.Close()
+	keeper := o.keepState(cloud, log)
+	// The last snapshot is taken once nobody can change the cloud any more, while its servers still run.
+	return errors.Join(o.serveCloud(ctx, cloud, scenario, keeper, log), endCloud(cloud, keeper))
+}
 
+// makeCloud makes the cloud anew, or as the state file has it.
+func (o options) makeCloud(cloud simulator.Options) (*simulator.Simulator, error) {
+	var err error
+	if cloud.Snapshot, err = readState(o.stateFile); err != nil {
+		return nil, err
+	}
+	made, err := simulator.New(cloud)
+	if err != nil && cloud.Snapshot != nil {
+		return nil, fmt.Errorf("--state: %s cannot be used: %w; delete it to start with an empty cloud", o.stateFile, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the cloud: %w", err)
+	}
+	return made, nil
+}
+
+func endCloud(cloud *simulator.Simulator, keeper *stateKeeper) error {
+	cloud.Close()
+	return keeper.save()
+}
+
+func (o options) serveCloud(ctx context.Context, cloud *simulator.Simulator, scenario *simulator.Scenario, keeper *stateKeeper, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -50,6 +75,8 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err := serveProfiler(ctx, o.debugListen, log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	stopKeeping := keeper.start(ctx)
+	defer stopKeeping()
 	log.Info("the cloud is up", "url", url, "identity", url+"/identity/v3", "backend", o.backend)
 	return serve(ctx, &http.Server{Handler: cloud, ReadHeaderTimeout: readHeaderTimeout}, listener)
 }

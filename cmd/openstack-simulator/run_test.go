@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,13 +20,20 @@ const eventually = 20 * time.Second
 // start runs the program until the test ends and returns the URL it wrote.
 func start(t *testing.T, args ...string) string {
 	t.Helper()
+	url, _ := startStoppable(t, args...)
+	return url
+}
+
+// startStoppable is start of a program that stop ends before the test does.
+func startStoppable(t *testing.T, args ...string) (url string, stop func()) {
+	t.Helper()
 	urlFile := filepath.Join(t.TempDir(), "simulator.url")
 	ctx, cancel := context.WithCancel(context.Background())
 	command := newCommand(io.Discard)
 	command.SetArgs(append(args, "--url-file="+urlFile))
 	done := make(chan error, 1)
 	go func() { done <- command.ExecuteContext(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -36,12 +44,13 @@ func start(t *testing.T, args ...string) string {
 			t.Error("the program does not end when told to")
 		}
 	})
+	t.Cleanup(stop)
 	deadline := time.After(eventually)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if url, err := os.ReadFile(urlFile); err == nil {
-			return strings.TrimSpace(string(url))
+			return strings.TrimSpace(string(url)), stop
 		}
 		select {
 		case <-tick.C:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,8 +40,10 @@ func (e verdictError) Unwrap() error { return e.error }
 
 // verdict is what a check comes to.
 type verdict struct {
-	readyAfter  time.Duration
-	calls       int
+	readyAfter time.Duration
+	calls      int
+	// kills of the provider; none unless asked for.
+	kills       int
 	objectsLeft int
 	err         error
 }
@@ -50,12 +53,16 @@ func (v verdict) String() string {
 		reason, _, _ := strings.Cut(v.err.Error(), "\n")
 		return "demo: FAIL " + reason
 	}
-	return fmt.Sprintf("demo: PASS ready=%.0f calls=%d objects_left=%d", v.readyAfter.Seconds(), v.calls, v.objectsLeft)
+	kills := ""
+	if v.kills > 0 {
+		kills = fmt.Sprintf("kills=%d ", v.kills)
+	}
+	return fmt.Sprintf("demo: PASS ready=%.0f calls=%d %sobjects_left=%d", v.readyAfter.Seconds(), v.calls, kills, v.objectsLeft)
 }
 
 // runCheck prints the verdict last, after everything has stopped.
-func runCheck(ctx context.Context, out, errOut io.Writer, flags planeFlags) error {
-	v := check(ctx, out, errOut, flags)
+func runCheck(ctx context.Context, out, errOut io.Writer, flags planeFlags, chaos chaosFlags) error {
+	v := check(ctx, out, errOut, flags, chaos)
 	_, _ = fmt.Fprintln(out, v)
 	if v.err != nil {
 		return verdictError{v.err}
@@ -63,7 +70,7 @@ func runCheck(ctx context.Context, out, errOut io.Writer, flags planeFlags) erro
 	return nil
 }
 
-func check(ctx context.Context, out, errOut io.Writer, flags planeFlags) verdict {
+func check(ctx context.Context, out, errOut io.Writer, flags planeFlags, chaos chaosFlags) verdict {
 	remove := func() {}
 	if flags.stateDir == "" {
 		dir, err := os.MkdirTemp("", "sendan-check-")
@@ -78,7 +85,7 @@ func check(ctx context.Context, out, errOut io.Writer, flags planeFlags) verdict
 		_, _ = fmt.Fprintln(errOut, err)
 		return verdict{err: err}
 	}
-	c := &checker{demo: d, out: out}
+	c := &checker{demo: d, out: out, killer: newKiller(d, out, chaos)}
 	v := c.run(ctx)
 	if v.err != nil {
 		d.diagnose(ctx, errOut)
@@ -96,6 +103,8 @@ func check(ctx context.Context, out, errOut io.Writer, flags planeFlags) verdict
 type checker struct {
 	*demo
 	out io.Writer
+	// killer of the provider, nil when it is left alone.
+	killer *killer
 	// workers and flavor are what the cluster should have now.
 	workers    int
 	flavor     string
@@ -111,16 +120,30 @@ type step struct {
 	within  time.Duration
 	act     func(context.Context) error
 	missing func(context.Context) error
+	// killing of the provider while waiting; nil for none.
+	killing *killPhase
+}
+
+// steps of a cluster's life. One during which the provider is killed has only a beginning and an end.
+func (c *checker) steps() []step {
+	create := step{name: "create", within: readyDeadline, act: c.create, missing: c.clusterAsWanted}
+	remove := step{name: "delete", within: deleteDeadline, act: c.delete, missing: c.nothingLeft}
+	if c.killer != nil {
+		creation, deletion := creationPhase(), deletionPhase()
+		create.killing, remove.killing = &creation, &deletion
+		return []step{create, remove}
+	}
+	return []step{
+		create,
+		{name: "scale the workers to 5", within: scaleDeadline, act: c.scaleTo(5), missing: c.clusterAsWanted},
+		{name: "scale the workers to 1", within: scaleDeadline, act: c.scaleTo(1), missing: c.clusterAsWanted},
+		{name: "replace flavor " + firstFlavor + " by " + secondFlavor, within: replaceDeadline, act: c.changeFlavor, missing: c.flavorReplaced},
+		remove,
+	}
 }
 
 func (c *checker) run(ctx context.Context) verdict {
-	for _, s := range []step{
-		{"create", readyDeadline, c.create, c.clusterAsWanted},
-		{"scale the workers to 5", scaleDeadline, c.scaleTo(5), c.clusterAsWanted},
-		{"scale the workers to 1", scaleDeadline, c.scaleTo(1), c.clusterAsWanted},
-		{"replace flavor " + firstFlavor + " by " + secondFlavor, replaceDeadline, c.changeFlavor, c.flavorReplaced},
-		{"delete", deleteDeadline, c.delete, c.nothingLeft},
-	} {
+	for _, s := range c.steps() {
 		if err := c.do(ctx, s); err != nil {
 			return verdict{err: fmt.Errorf("%s: %w", s.name, err)}
 		}
@@ -133,7 +156,7 @@ func (c *checker) do(ctx context.Context, s step) error {
 	if err := s.act(ctx); err != nil {
 		return err
 	}
-	if err := waitUntil(ctx, c.clock, s.within, s.missing); err != nil {
+	if err := c.await(ctx, s); err != nil {
 		return err
 	}
 	took := c.clock.Since(started)
@@ -145,7 +168,20 @@ func (c *checker) do(ctx context.Context, s step) error {
 		return err
 	}
 	_, _ = fmt.Fprintf(c.out, "  %-42s done after %5.1fs, %4d calls so far\n", s.name, took.Seconds(), calls)
-	return nil
+	if s.killing == nil {
+		return nil
+	}
+	return staysSo(ctx, c.clock, quietPeriod, s.missing)
+}
+
+// await waits for the end of a step, and kills the provider on the way if it has to.
+func (c *checker) await(ctx context.Context, s step) error {
+	if s.killing == nil {
+		return waitUntil(ctx, c.clock, s.within, s.missing)
+	}
+	finishKilling := c.killer.start(ctx, *s.killing)
+	err := waitUntil(ctx, c.clock, s.within, s.missing)
+	return errors.Join(err, finishKilling())
 }
 
 func (c *checker) create(ctx context.Context) error {
@@ -240,7 +276,14 @@ func (c *checker) clusterAsWanted(ctx context.Context) error {
 	if err := c.workersAsWanted(nodes); err != nil {
 		return err
 	}
-	return c.serversAsWanted(ctx, wanted)
+	if err := c.serversAsWanted(ctx, wanted); err != nil {
+		return err
+	}
+	objects, err := c.cloud.objects(ctx)
+	if err != nil {
+		return err
+	}
+	return objects.difference(demoObjects(c.workers))
 }
 
 func (c *checker) workersAsWanted(nodes []corev1.Node) error {
@@ -369,5 +412,13 @@ func (c *checker) conclude(ctx context.Context) verdict {
 	if objects.total() != 0 {
 		err = fmt.Errorf("the cloud has %s again", objects)
 	}
-	return verdict{readyAfter: c.readyAfter, calls: calls, objectsLeft: objects.total(), err: err}
+	v := verdict{readyAfter: c.readyAfter, calls: calls, objectsLeft: objects.total(), err: err}
+	if c.killer == nil {
+		return v
+	}
+	v.kills = c.killer.done
+	if v.err == nil && c.killer.left != 0 {
+		v.err = fmt.Errorf("the cluster was gone when %d kills were still to come", c.killer.left)
+	}
+	return v
 }

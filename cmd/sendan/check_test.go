@@ -24,6 +24,7 @@ func TestVerdictIsOneLineThatAProgramCanRead(t *testing.T) {
 		want    string
 	}{
 		{verdict{readyAfter: 47600 * time.Millisecond, calls: 93}, "demo: PASS ready=48 calls=93 objects_left=0"},
+		{verdict{readyAfter: time.Minute, calls: 140, kills: 10}, "demo: PASS ready=60 calls=140 kills=10 objects_left=0"},
 		{verdict{err: errors.New("delete: gave up after 8m0s: the cloud still has 1 ports\nlog: …")}, "demo: FAIL delete: gave up after 8m0s: the cloud still has 1 ports"},
 	} {
 		if got := c.verdict.String(); got != c.want {

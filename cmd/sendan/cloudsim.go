@@ -16,13 +16,45 @@ type simulatedCloud struct {
 	client  *http.Client
 }
 
+// callCounts are the HTTP requests that the cloud has answered.
+type callCounts struct {
+	Total int         `json:"total"`
+	Rows  []callCount `json:"calls"`
+}
+
+type callCount struct {
+	Service string `json:"service"`
+	Method  string `json:"method"`
+	Count   int    `json:"count"`
+}
+
+// writes are those that may have changed the cloud; logging in does not.
+func (c callCounts) writes() int {
+	sum := 0
+	for _, row := range c.Rows {
+		if row.Method != http.MethodGet && row.Service != "identity" {
+			sum += row.Count
+		}
+	}
+	return sum
+}
+
 // calls is how many HTTP requests the cloud has answered.
 func (c simulatedCloud) calls(ctx context.Context) (int, error) {
-	var answer struct {
-		Total int `json:"total"`
-	}
-	err := c.get(ctx, "/_simulator/calls", &answer)
-	return answer.Total, err
+	counts, err := c.callCounts(ctx)
+	return counts.Total, err
+}
+
+// writes is how many requests may have changed the cloud.
+func (c simulatedCloud) writes(ctx context.Context) (int, error) {
+	counts, err := c.callCounts(ctx)
+	return counts.writes(), err
+}
+
+func (c simulatedCloud) callCounts(ctx context.Context) (callCounts, error) {
+	var counts callCounts
+	err := c.get(ctx, "/_simulator/calls", &counts)
+	return counts, err
 }
 
 // objectCounts are counts by type, over all projects.

@@ -30,6 +30,7 @@ const (
 
 func newDemoCommand() *cobra.Command {
 	var flags planeFlags
+	var chaos chaosFlags
 	var check bool
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -38,17 +39,24 @@ func newDemoCommand() *cobra.Command {
 GPUs each, shows every machine on its way, and stays up until Ctrl-C. Each demo starts from nothing.
 
 With --check it goes on without a terminal: it scales the workers to five and to one, gives them another
-flavor, deletes the cluster, and verifies each step and that nothing is left in the cloud.`,
+flavor, deletes the cluster, and verifies each step and that nothing is left in the cloud.
+
+With --check --kill-provider it only creates and deletes the cluster, and meanwhile ends the provider with
+kill -9 at moments drawn by chance: there should be no duplicates and nothing left over.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := chaos.complete(check); err != nil {
+				return err
+			}
 			if check {
-				return runCheck(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), flags)
+				return runCheck(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), flags, chaos)
 			}
 			return runDemo(cmd.Context(), cmd.OutOrStdout(), flags)
 		},
 	}
 	flags.register(cmd, "", "where to keep state, logs and kubeconfigs (default .sendan/demo; with --check a temporary directory)")
 	cmd.Flags().BoolVar(&check, "check", false, "verify the whole life of a cluster, print one verdict and exit")
+	chaos.register(cmd)
 	return cmd
 }
 
@@ -65,7 +73,7 @@ func runDemo(ctx context.Context, out io.Writer, flags planeFlags) error {
 	if flags.stateDir == "" {
 		flags.stateDir = filepath.Join(".sendan", "demo")
 	}
-	// The simulated cloud lives in memory: clusters of an earlier demo have lost their servers.
+	// A demo's cloud is not kept: clusters of an earlier one have lost their servers.
 	if err := plane.Discard(flags.stateDir); err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ func newUpCommand() *cobra.Command {
 provider and a simulated OpenStack as child processes, and keeps them running until Ctrl-C.
 
 The state directory holds management.kubeconfig, clouds.yaml, simulator.url and logs/. Starting again on
-the same directory goes on with the same API objects and, where free, the same ports. The simulated cloud
-lives in memory and forgets everything when it stops: delete clusters first, or start on a new directory.`,
+the same directory goes on with the same API objects, the same simulated cloud with its nodes and, where free,
+the same ports. To begin anew, remove the directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			started := time.Now()
@@ -29,6 +29,7 @@ lives in memory and forgets everything when it stops: delete clusters first, or 
 			if err != nil {
 				return err
 			}
+			options.KeepCloud = true
 			p, err := plane.Start(cmd.Context(), options)
 			if err != nil {
 				return err

@@ -30,3 +30,22 @@ func waitUntil(ctx context.Context, clock clockwork.Clock, within time.Duration,
 		}
 	}
 }
+
+// staysSo keeps asking, and fails as soon as missing does.
+func staysSo(ctx context.Context, clock clockwork.Clock, period time.Duration, missing func(context.Context) error) error {
+	over := clock.After(period)
+	ticker := clock.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		if err := missing(ctx); err != nil {
+			return fmt.Errorf("it did not stay so: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over:
+			return nil
+		case <-ticker.Chan():
+		}
+	}
+}

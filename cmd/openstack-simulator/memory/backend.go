@@ -79,7 +79,7 @@ type Backend struct {
 	clusters map[clusterID]*cluster
 }
 
-var _ simulator.NodeBackend = (*Backend)(nil)
+var _ simulator.StatefulBackend = (*Backend)(nil)
 
 // New makes a backend without machines. [Backend.Close] ends it.
 func New(options Options) (*Backend, error) {
@@ -233,12 +233,27 @@ func (b *Backend) find(serverID string) (*machine, error) {
 
 // random is a source that repeats itself under a seed, for any goroutine.
 type random struct {
-	mu  *sync.Mutex
-	rng *rand.Rand
+	mu     *sync.Mutex
+	rng    *rand.Rand
+	source *rand.PCG
 }
 
 func newRandom(seed uint64) random {
-	return random{mu: &sync.Mutex{}, rng: rand.New(rand.NewPCG(seed, ^seed))} //nolint:gosec // nothing secret comes from it
+	source := rand.NewPCG(seed, ^seed)
+	return random{mu: &sync.Mutex{}, rng: rand.New(source), source: source} //nolint:gosec // nothing secret comes from it
+}
+
+// save tells where in its sequence the source is, and restore goes on from there.
+func (r random) save() ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.source.MarshalBinary()
+}
+
+func (r random) restore(saved []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.source.UnmarshalBinary(saved)
 }
 
 // jitter varies a duration by up to a fifth.

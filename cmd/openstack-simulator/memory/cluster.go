@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/sendan-io/sendan/cloud/simulator"
 	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/kubeapi"
 )
 
@@ -22,20 +23,28 @@ type clusterID struct{ fingerprint, endpoint string }
 
 // cluster is one tenant cluster. Its fields are guarded by Backend.mu; api has a lock of its own.
 type cluster struct {
-	backend  *Backend
-	id       clusterID
-	api      *kubeapi.Cluster
-	etcd     *etcdCluster
+	backend *Backend
+	id      clusterID
+	api     *kubeapi.Cluster
+	etcd    *etcdCluster
+	// kubeadm is what the founder was told, a machine that may be gone.
+	founder  simulator.Node
 	kubeadm  *bootstrap
 	machines map[string]*machine // by server id
-	// silent are the timers of nodes whose kubelet stopped, by node name.
-	silent map[string]clockwork.Timer
+	// silent are nodes whose kubelet stopped, by node name.
+	silent map[string]silence
 }
 
-func newCluster(b *Backend, id clusterID, founder *bootstrap) *cluster {
+// silence is a node that becomes Unknown when its timer fires.
+type silence struct {
+	timer        clockwork.Timer
+	controlPlane bool
+}
+
+func newCluster(b *Backend, id clusterID, founder *machine) *cluster {
 	c := &cluster{
-		backend: b, id: id, kubeadm: founder, etcd: newEtcdCluster(b.random.uint64()),
-		machines: map[string]*machine{}, silent: map[string]clockwork.Timer{},
+		backend: b, id: id, founder: founder.spec, kubeadm: founder.kubeadm, etcd: newEtcdCluster(b.random.uint64()),
+		machines: map[string]*machine{}, silent: map[string]silence{},
 	}
 	c.api = kubeapi.NewCluster(b.types, b.Clock, b.random.uid, c.forward)
 	return c
@@ -112,29 +121,32 @@ func (c *cluster) forward(ctx context.Context, namespace, pod, port string) (net
 	}, number)
 }
 
-// watchSilence makes the node of a machine Unknown once it has been silent for too long. The lock is held.
-func (c *cluster) watchSilence(m *machine) {
-	c.endSilence(m)
-	c.silent[m.nodeName] = c.backend.Clock.AfterFunc(c.backend.NodeMonitorGrace, func() {
+// watchSilence makes a node Unknown once its kubelet has been silent for too long. The lock is held.
+func (c *cluster) watchSilence(nodeName string, controlPlane bool) {
+	c.endSilence(nodeName)
+	var timer clockwork.Timer
+	timer = c.backend.Clock.AfterFunc(c.backend.NodeMonitorGrace, func() {
 		c.backend.mu.Lock()
 		defer c.backend.mu.Unlock()
-		if !m.powered && c.backend.clusters[c.id] == c {
-			c.makeNodeUnknown(m)
+		if c.silent[nodeName].timer == timer && c.backend.clusters[c.id] == c {
+			delete(c.silent, nodeName)
+			c.makeNodeUnknown(nodeName, controlPlane)
 		}
 	})
+	c.silent[nodeName] = silence{timer: timer, controlPlane: controlPlane}
 }
 
 // endSilence is called when a kubelet reports. The lock is held.
-func (c *cluster) endSilence(m *machine) {
-	if timer, ok := c.silent[m.nodeName]; ok {
-		timer.Stop()
-		delete(c.silent, m.nodeName)
+func (c *cluster) endSilence(nodeName string) {
+	if silent, ok := c.silent[nodeName]; ok {
+		silent.timer.Stop()
+		delete(c.silent, nodeName)
 	}
 }
 
 func (c *cluster) stopTimers() {
-	for name, timer := range c.silent {
-		timer.Stop()
+	for name, silent := range c.silent {
+		silent.timer.Stop()
 		delete(c.silent, name)
 	}
 }

@@ -60,14 +60,17 @@ func (m *machine) printf(format string, args ...any) {
 }
 
 // start powers the machine on. The lock is held.
-func (m *machine) start() {
+func (m *machine) start() { m.live(m.run) }
+
+// live lets the powered machine do something by itself. The lock is held.
+func (m *machine) live(run func(context.Context) error) {
 	ctx, stop := context.WithCancel(m.backend.ctx)
 	idle := make(chan struct{})
 	m.powered, m.stop, m.idle = true, stop, idle
 	m.backend.done.Go(func() {
 		defer close(idle)
 		defer stop()
-		if err := m.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			m.printf("%v", err)
 			m.backend.Logger.Warn("machine did not come up", "server", m.spec.Name, "id", m.spec.ServerID, "error", err)
 		}
@@ -83,7 +86,7 @@ func (m *machine) halt() []net.Conn {
 	m.stop()
 	m.powered = false
 	if m.cluster != nil {
-		m.cluster.watchSilence(m)
+		m.cluster.watchSilence(m.nodeName, m.kubeadm.controlPlane())
 	}
 	return m.stopServing()
 }
@@ -124,23 +127,33 @@ func (m *machine) run(ctx context.Context) error {
 }
 
 func (m *machine) readUserData() error {
-	config, err := cloudinit.Parse(m.spec.UserData, cloudinit.Instance{
-		ID: m.spec.ServerID, Name: m.spec.Name, HostName: m.nodeName, Zone: m.spec.Zone, Region: m.backend.Region,
-		Project: m.spec.ProjectID, Address: m.firstAddress(), Metadata: m.spec.Metadata,
-	})
-	if err != nil {
-		return fmt.Errorf("cloud-init: %w", err)
-	}
-	kubeadm, err := readBootstrap(config)
+	kubeadm, err := m.parseUserData()
 	if err != nil || kubeadm == nil {
 		return err
 	}
 	m.backend.mu.Lock()
 	defer m.backend.mu.Unlock()
+	m.follow(kubeadm)
+	return nil
+}
+
+// parseUserData finds out what the first boot is to do about Kubernetes; nil for nothing.
+func (m *machine) parseUserData() (*bootstrap, error) {
+	config, err := cloudinit.Parse(m.spec.UserData, cloudinit.Instance{
+		ID: m.spec.ServerID, Name: m.spec.Name, HostName: m.nodeName, Zone: m.spec.Zone, Region: m.backend.Region,
+		Project: m.spec.ProjectID, Address: m.firstAddress(), Metadata: m.spec.Metadata,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cloud-init: %w", err)
+	}
+	return readBootstrap(config)
+}
+
+// follow is the first boot's decision. The lock is held.
+func (m *machine) follow(kubeadm *bootstrap) {
 	m.kubeadm = kubeadm
 	registration := kubeadm.registration()
 	m.nodeName = cmp.Or(registration.Name, registration.KubeletExtraArgs["hostname-override"], m.nodeName)
-	return nil
 }
 
 func (m *machine) firstAddress() string {
@@ -178,7 +191,7 @@ func (m *machine) foundCluster() error {
 	if other := m.backend.clusters[id]; other != nil && other.hasControlPlane() {
 		return fmt.Errorf("a cluster already answers at %s", id.endpoint)
 	}
-	c := newCluster(m.backend, id, m.kubeadm)
+	c := newCluster(m.backend, id, m)
 	if err := c.addKubeadmObjects(m); err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ const (
 // registerNode is what a kubelet does first: the Node exists, not ready and not yet seen by the cloud controller
 // manager. A Node that is there from before keeps what others wrote. The lock is held.
 func (m *machine) registerNode() error {
-	m.cluster.endSilence(m)
+	m.cluster.endSilence(m.nodeName)
 	existing := &corev1.Node{}
 	if err := kubeapi.Get(m.cluster.api, "", m.nodeName, existing); err == nil && existing.Status.NodeInfo.SystemUUID == m.spec.ServerID {
 		return nil
@@ -60,14 +60,14 @@ func (m *machine) makeNodeReady() error {
 	if err != nil || !m.kubeadm.controlPlane() {
 		return err
 	}
-	return m.cluster.setStaticPodsReady(m, true)
+	return m.cluster.setStaticPodsReady(m)
 }
 
 // makeNodeUnknown is what the node lifecycle controller does about a silent node. The lock is held. A Node that is gone
 // needs nothing.
-func (c *cluster) makeNodeUnknown(m *machine) {
+func (c *cluster) makeNodeUnknown(nodeName string, controlPlane bool) {
 	now := metav1.NewTime(c.backend.Clock.Now())
-	err := kubeapi.Modify(c.api, "", m.nodeName, func(node *corev1.Node) {
+	err := kubeapi.Modify(c.api, "", nodeName, func(node *corev1.Node) {
 		for i := range node.Status.Conditions {
 			condition := &node.Status.Conditions[i]
 			condition.Status, condition.Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
@@ -77,11 +77,11 @@ func (c *cluster) makeNodeUnknown(m *machine) {
 			node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect, TimeAdded: &now})
 		}
 	})
-	if err == nil && m.kubeadm.controlPlane() {
-		err = c.setStaticPodsReady(m, false)
+	if err == nil && controlPlane {
+		err = c.setStaticPodsUnready(nodeName)
 	}
 	if err == nil {
-		c.backend.Logger.Info("a node fell silent", "node", m.nodeName, "endpoint", c.id.endpoint)
+		c.backend.Logger.Info("a node fell silent", "node", nodeName, "endpoint", c.id.endpoint)
 	}
 }
 

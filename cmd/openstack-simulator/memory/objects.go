@@ -233,25 +233,35 @@ func staticPodAnnotations(m *machine, component string) map[string]string {
 	return annotations
 }
 
-// setStaticPodsReady follows the machine's node. Pods that are gone with a deleted Node come back when they are to be
-// ready, as the kubelet mirrors its static pods again.
-func (c *cluster) setStaticPodsReady(m *machine, ready bool) error {
+// setStaticPodsReady follows the machine's node. Pods that are gone with a deleted Node come back, as the kubelet
+// mirrors its static pods again.
+func (c *cluster) setStaticPodsReady(m *machine) error {
 	for _, component := range staticPods() {
-		name := component + "-" + m.nodeName
-		err := kubeapi.Modify(c.api, metav1.NamespaceSystem, name, func(pod *corev1.Pod) {
-			setPodReady(pod, ready)
-		})
+		err := c.modifyStaticPod(component, m.nodeName, true)
 		if apierrors.IsNotFound(err) {
-			err = nil
-			if ready {
-				err = c.api.Put(c.staticPod(m, component))
-			}
+			err = c.api.Put(c.staticPod(m, component))
 		}
 		if err != nil {
-			return fmt.Errorf("update pod %s: %w", name, err)
+			return fmt.Errorf("update pod %s of %s: %w", component, m.nodeName, err)
 		}
 	}
 	return nil
+}
+
+// setStaticPodsUnready follows a node that fell silent.
+func (c *cluster) setStaticPodsUnready(nodeName string) error {
+	for _, component := range staticPods() {
+		if err := c.modifyStaticPod(component, nodeName, false); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("update pod %s of %s: %w", component, nodeName, err)
+		}
+	}
+	return nil
+}
+
+func (c *cluster) modifyStaticPod(component, nodeName string, ready bool) error {
+	return kubeapi.Modify(c.api, metav1.NamespaceSystem, component+"-"+nodeName, func(pod *corev1.Pod) {
+		setPodReady(pod, ready)
+	})
 }
 
 func setPodReady(pod *corev1.Pod, ready bool) {

@@ -1,10 +1,14 @@
 package plane
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 )
 
 // Load balancers of the simulated cloud are reached at loopback addresses, all at the same port. So
@@ -17,24 +21,73 @@ const (
 	reservationPort = "6443"
 )
 
+// blockInScenario finds the block in what writeScenario wrote.
+var blockInScenario = regexp.MustCompile(`(?m)^  cidr: 127\.([0-9]+)\.0\.0/16$`)
+
 // loopbackBlock is 127.<second octet>.0.0/16.
 type loopbackBlock struct {
 	cidr        string
 	reservation net.Listener
 }
 
-// reserveLoopbackBlock takes the first block that no other plane uses. The address reserved is the
-// gateway of the external network, which the cloud gives to nobody.
+// reserveBlock takes the block that a kept cloud has its addresses in, or else any.
+func (p *Plane) reserveBlock() (*loopbackBlock, error) {
+	if p.options.KeepCloud {
+		octet, err := p.layout.keptBlock()
+		if err != nil {
+			return nil, err
+		}
+		if octet != 0 {
+			return reserveKeptBlock(octet)
+		}
+	}
+	return reserveLoopbackBlock()
+}
+
+// keptBlock is the second octet of a kept cloud's block; zero when no cloud is kept.
+func (l Layout) keptBlock() (int, error) {
+	if _, err := os.Stat(l.cloudState()); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	text, err := os.ReadFile(l.scenario())
+	if err != nil {
+		return 0, fmt.Errorf("find the addresses of the kept cloud: %w", err)
+	}
+	match := blockInScenario.FindSubmatch(text)
+	if match == nil {
+		return 0, fmt.Errorf("find the addresses of the kept cloud: %s names no network 127.x.0.0/16; delete %s to start with an empty cloud", l.scenario(), l.cloudState())
+	}
+	return strconv.Atoi(string(match[1]))
+}
+
+// reserveKeptBlock has no choice: clusters are known by their addresses.
+func reserveKeptBlock(octet int) (*loopbackBlock, error) {
+	block, err := reserveOneBlock(octet)
+	if err != nil {
+		return nil, fmt.Errorf("127.%d.0.0/16, where the kept cloud has its load balancers, is in use by another plane, stop that one first: %w", octet, err)
+	}
+	return block, nil
+}
+
+// reserveLoopbackBlock takes the first block that no other plane uses.
 func reserveLoopbackBlock() (*loopbackBlock, error) {
 	var err error
 	for octet := firstLoopbackBlock; octet <= lastLoopbackBlock; octet++ {
-		var listener net.Listener
-		listener, err = net.Listen("tcp", net.JoinHostPort(fmt.Sprintf("127.%d.0.1", octet), reservationPort))
-		if err == nil {
-			return &loopbackBlock{cidr: fmt.Sprintf("127.%d.0.0/16", octet), reservation: listener}, nil
+		var block *loopbackBlock
+		if block, err = reserveOneBlock(octet); err == nil {
+			return block, nil
 		}
 	}
 	return nil, fmt.Errorf("reserve loopback addresses for load balancers: %w", err)
+}
+
+// reserveOneBlock reserves the gateway of the external network, which the cloud gives to nobody.
+func reserveOneBlock(octet int) (*loopbackBlock, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(fmt.Sprintf("127.%d.0.1", octet), reservationPort))
+	if err != nil {
+		return nil, err
+	}
+	return &loopbackBlock{cidr: fmt.Sprintf("127.%d.0.0/16", octet), reservation: listener}, nil
 }
 
 func (b *loopbackBlock) release() { _ = b.reservation.Close() }

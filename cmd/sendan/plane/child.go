@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,8 +21,8 @@ type child struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when it has stopped for good
 
-	mu      sync.Mutex
-	process *os.Process
+	mu   sync.Mutex
+	life *running // nil while the process does not run
 }
 
 // running is one life of a program.
@@ -31,6 +32,8 @@ type running struct {
 	// exited is closed when the process is gone; exit then says how.
 	exited chan struct{}
 	exit   error
+	// killed is set when the process was killed on purpose.
+	killed atomic.Bool
 }
 
 func newChild(program Program, s *supervisor) *child {
@@ -88,10 +91,10 @@ func (c *child) keepRunning(life *running) {
 // when the program shall stop.
 func (c *child) relaunch(dead *running, pause *backoff) (*running, bool) {
 	lifetime, reason := c.age(dead), describeExit(dead.exit)
+	wait := pauseAfter(dead, lifetime, pause)
 	for {
-		wait := pause.next(lifetime)
 		c.supervisor.report(Event{Program: c.program.Name, Kind: Died, Took: lifetime,
-			Detail: fmt.Sprintf("%s; starting it again in %s, see %s", reason, wait, c.supervisor.layout.Log(c.program.Name))})
+			Detail: fmt.Sprintf("%s; starting it again %s, see %s", reason, describeWait(wait), c.supervisor.layout.Log(c.program.Name))})
 		select {
 		case <-c.ctx.Done():
 			return nil, false
@@ -102,8 +105,24 @@ func (c *child) relaunch(dead *running, pause *backoff) (*running, bool) {
 			go c.reportRestart(life)
 			return life, true
 		}
-		lifetime, reason = 0, err.Error()
+		lifetime, reason, wait = 0, err.Error(), pause.next(0)
 	}
+}
+
+// pauseAfter a life. Being killed on purpose says nothing about the program: no pause, and none of
+// the later ones gets longer.
+func pauseAfter(dead *running, lifetime time.Duration, pause *backoff) time.Duration {
+	if dead.killed.Load() {
+		return 0
+	}
+	return pause.next(lifetime)
+}
+
+func describeWait(wait time.Duration) string {
+	if wait == 0 {
+		return "at once"
+	}
+	return "in " + wait.String()
 }
 
 func (c *child) reportRestart(life *running) {
@@ -127,11 +146,11 @@ func (c *child) launch() (*running, error) {
 	if err := c.supervisor.forker.start(cmd); err != nil {
 		return nil, err
 	}
-	c.setProcess(cmd.Process)
 	life := &running{cmd: cmd, started: c.supervisor.clock.Now(), exited: make(chan struct{})}
+	c.setLife(life)
 	go func() {
 		life.exit = cmd.Wait()
-		c.setProcess(nil)
+		c.setLife(nil)
 		close(life.exited)
 	}()
 	return life, nil
@@ -185,19 +204,38 @@ func (c *child) age(life *running) time.Duration {
 	return c.supervisor.clock.Since(life.started)
 }
 
-func (c *child) setProcess(process *os.Process) {
+// kill ends the process as kill -9 does, without a chance to clean up.
+func (c *child) kill() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.process = process
+	if c.life == nil {
+		return fmt.Errorf("kill %s: %w", c.program.Name, ErrNotRunning)
+	}
+	c.life.killed.Store(true)
+	err := c.life.cmd.Process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = ErrNotRunning
+	}
+	if err != nil {
+		c.life.killed.Store(false)
+		return fmt.Errorf("kill %s: %w", c.program.Name, err)
+	}
+	return nil
+}
+
+func (c *child) setLife(life *running) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.life = life
 }
 
 func (c *child) pid() (int, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.process == nil {
+	if c.life == nil {
 		return 0, false
 	}
-	return c.process.Pid, true
+	return c.life.cmd.Process.Pid, true
 }
 
 // describeExit says in words how a process ended.

@@ -28,6 +28,7 @@ func (l Layout) pki() string                 { return filepath.Join(l.Dir, "pki"
 func (l Layout) webhookCertificates() string { return filepath.Join(l.pki(), "webhook") }
 func (l Layout) etcdData() string            { return filepath.Join(l.Dir, "etcd") }
 func (l Layout) ports() string               { return filepath.Join(l.Dir, "ports.json") }
+func (l Layout) cloudState() string          { return filepath.Join(l.Dir, "cloud.json") }
 func (l Layout) lock() string                { return filepath.Join(l.Dir, "lock") }
 func (l Layout) authentication() string      { return filepath.Join(l.Dir, "authentication.yaml") }
 

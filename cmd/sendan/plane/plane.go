@@ -49,6 +49,8 @@ type Options struct {
 	// SimulatorArgs and ManagerArgs are added to the simulator's and the provider's arguments.
 	SimulatorArgs []string
 	ManagerArgs   []string
+	// KeepCloud lets the simulated cloud outlive the plane, as the management cluster does.
+	KeepCloud bool
 	// Scenario is YAML that changes the simulated cloud.
 	Scenario string
 	// Scheme has the kinds that clients of the plane use.
@@ -115,6 +117,10 @@ func (p *Plane) SimulatorURL() string { return "http://" + loopback(p.ports[Simu
 // PID of a program, false while it does not run.
 func (p *Plane) PID(program string) (int, bool) { return p.supervisor.pid(program) }
 
+// Kill ends one program as kill -9 does; nothing else is touched. It is started again at once. While it
+// does not run the error is [ErrNotRunning].
+func (p *Plane) Kill(program string) error { return p.supervisor.kill(program) }
+
 // prepare writes everything the programs need.
 func (p *Plane) prepare() error {
 	dir, err := filepath.Abs(p.options.StateDir)
@@ -137,7 +143,7 @@ func (p *Plane) prepare() error {
 	if p.ports, err = choosePorts(p.layout.ports(), portNames()); err != nil {
 		return err
 	}
-	if p.block, err = reserveLoopbackBlock(); err != nil {
+	if p.block, err = p.reserveBlock(); err != nil {
 		return err
 	}
 	if err := p.layout.writeScenario(p.block, p.options.Scenario); err != nil {

@@ -2,9 +2,13 @@ package plane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
+
+// ErrNotRunning is returned where a program would have to run.
+var ErrNotRunning = errors.New("it does not run")
 
 // Program is one child process.
 type Program struct {

@@ -182,16 +182,20 @@ func (p *Plane) managerPrograms() []Program {
 }
 
 func (p *Plane) simulator() Program {
+	args := []string{
+		"--listen=" + loopback(p.ports[Simulator]),
+		"--backend=" + p.options.Backend,
+		"--scenario=" + p.layout.scenario(),
+		"--clouds-yaml=" + p.layout.CloudsYAML(),
+		"--url-file=" + p.layout.SimulatorURL(),
+	}
+	if p.options.KeepCloud {
+		args = append(args, "--state="+p.layout.cloudState())
+	}
 	return Program{
-		Name: Simulator,
-		Path: p.own(Simulator),
-		Args: append([]string{
-			"--listen=" + loopback(p.ports[Simulator]),
-			"--backend=" + p.options.Backend,
-			"--scenario=" + p.layout.scenario(),
-			"--clouds-yaml=" + p.layout.CloudsYAML(),
-			"--url-file=" + p.layout.SimulatorURL(),
-		}, p.options.SimulatorArgs...),
+		Name:        Simulator,
+		Path:        p.own(Simulator),
+		Args:        append(args, p.options.SimulatorArgs...),
 		Ready:       p.answers(p.SimulatorURL()+"/_simulator/health", nil),
 		ReadyWithin: readyWithin,
 		StopWithin:  stopWithin,

@@ -72,16 +72,33 @@ func (s *supervisor) stop() {
 
 // pid of a running program.
 func (s *supervisor) pid(program string) (int, bool) {
+	c := s.find(program)
+	if c == nil {
+		return 0, false
+	}
+	return c.pid()
+}
+
+func (s *supervisor) kill(program string) error {
+	c := s.find(program)
+	if c == nil {
+		return fmt.Errorf("kill %s: %w", program, ErrNotRunning)
+	}
+	return c.kill()
+}
+
+// find is nil for a program that was not started, or that was stopped.
+func (s *supervisor) find(program string) *child {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, stage := range s.stages {
 		for _, c := range stage {
 			if c.program.Name == program {
-				return c.pid()
+				return c
 			}
 		}
 	}
-	return 0, false
+	return nil
 }
 
 // describeFailure adds to an error what the program said last.

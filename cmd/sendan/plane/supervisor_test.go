@@ -116,6 +116,43 @@ func TestAProgramThatDiesIsStartedAgain(t *testing.T) {
 	}
 }
 
+func TestAProgramKilledOnPurposeIsStartedAgainAtOnceEveryTime(t *testing.T) {
+	f := newFixture(t)
+	f.start(t, serving(f.layout.Dir, "worker"))
+	pid := f.pid(t, "worker")
+	for range 4 { // as crashes these would have to wait for 1 + 2 + 4 + 8 seconds
+		if err := f.supervisor.kill("worker"); err != nil {
+			t.Fatal(err)
+		}
+		before := pid
+		eventually(t, "it was started again", func() bool {
+			var running bool
+			pid, running = f.supervisor.pid("worker")
+			return running && pid != before
+		})
+		if alive(before) {
+			t.Errorf("process %d survived", before)
+		}
+	}
+	for _, event := range f.eventsOf("worker", Died) {
+		if !strings.Contains(event.Detail, "signal: killed; starting it again at once") {
+			t.Errorf("the death was told as %q", event.Detail)
+		}
+	}
+}
+
+func TestOnlyAProgramThatRunsCanBeKilled(t *testing.T) {
+	f := newFixture(t)
+	f.start(t, serving(f.layout.Dir, "worker"))
+	if err := f.supervisor.kill("nobody"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("killing a program that was never started: %v", err)
+	}
+	f.supervisor.stop()
+	if err := f.supervisor.kill("worker"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("killing a program that was stopped: %v", err)
+	}
+}
+
 func TestStopDoesNotWaitForThePauseAfterADeath(t *testing.T) {
 	f := newFixture(t)
 	f.start(t, serving(f.layout.Dir, "worker"))
@@ -234,6 +271,18 @@ func (f *fixture) kinds(program string) []EventKind {
 		}
 	}
 	return kinds
+}
+
+func (f *fixture) eventsOf(program string, kind EventKind) []Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var events []Event
+	for _, event := range f.events {
+		if event.Program == program && event.Kind == kind {
+			events = append(events, event)
+		}
+	}
+	return events
 }
 
 // serving is a program that is ready once it told its pid.

@@ -48,6 +48,14 @@ func newFixture(t *testing.T) *fixture {
 	cluster := NewCluster(NewTypes(), clockwork.NewRealClock(), func() types.UID {
 		return types.UID(fmt.Sprintf("uid-%d", uid.Add(1)))
 	}, nil)
+	if err := cluster.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, cluster)
+}
+
+func serve(t *testing.T, cluster *Cluster) *fixture {
+	t.Helper()
 	server := httptest.NewServer(cluster)
 	t.Cleanup(server.Close)
 	config := &rest.Config{Host: server.URL, QPS: -1}
@@ -59,9 +67,6 @@ func newFixture(t *testing.T) *fixture {
 	config = rest.CopyConfig(config)
 	config.ContentType, config.AcceptContentTypes = protobuf, protobuf+",application/json"
 	if f.typed, err = kubernetes.NewForConfig(config); err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.Create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
 		t.Fatal(err)
 	}
 	return f

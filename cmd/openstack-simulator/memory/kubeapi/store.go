@@ -274,11 +274,19 @@ func nodeName(pod *unstructured.Unstructured) string {
 
 // encode makes the record of the version after the current one. The lock is held.
 func (s *store) encode(obj *unstructured.Unstructured) (*record, error) {
-	version := s.version + 1
-	obj.SetResourceVersion(strconv.FormatUint(version, 10))
+	obj.SetResourceVersion(strconv.FormatUint(s.version+1, 10))
 	data, err := json.Marshal(obj.Object)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return newRecord(obj, data)
+}
+
+// newRecord is the record of an object that was encoded as data.
+func newRecord(obj *unstructured.Unstructured, data []byte) (*record, error) {
+	version, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("resource version of %s: %w", obj.GetName(), err)
 	}
 	r := &record{
 		key: key{obj.GetNamespace(), obj.GetName()}, uid: obj.GetUID(), version: version,
