@@ -69,7 +69,7 @@ func planCluster(in clusterInput) []step {
 		return []step{s}
 	}
 	has := in.objects()
-	steps := []step{
+	return []step{
 		done(infrav1.IdentityReadyCondition),
 		networkStep(in, has),
 		securityGroupsStep(in, has),
@@ -78,7 +78,6 @@ func planCluster(in clusterInput) []step {
 		serverGroupsStep(in),
 		membersStep(in, has),
 	}
-	return steps
 }
 
 // clusterKinds are the kinds of objects the plan of a cluster reads.
