@@ -66,6 +66,10 @@ func TestLostFirstReplyOfEveryPostMakesNoDuplicate(t *testing.T) {
 			t.Run("create"+post.path+"#1/"+fault.Name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
+				if fault.Hang {
+					w.patience = time.Second
+					w.start()
+				}
 				fault.Service, fault.Method, fault.Path = post.service, http.MethodPost, post.path
 				w.must(w.sim.AddFault(fault))
 				w.creating("tenant", "one")

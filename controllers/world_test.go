@@ -48,6 +48,9 @@ type world struct {
 	client client.Client
 
 	process *process
+	// patience is how long the provider waits for an answer, in real time: long enough for the busiest
+	// machine, except where answers never come.
+	patience time.Duration
 	// running is the same process for the goroutines that serve the cloud.
 	running atomic.Pointer[process]
 	// versions are the resource versions the queue knows, to see what a watch would have told.
@@ -134,7 +137,7 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, clock: clock, sim: sim,
+		t: t, clock: clock, sim: sim, patience: time.Minute,
 		versions: map[string]string{}, due: map[work]time.Time{}, reconciles: map[string]int{},
 	}
 	server := httptest.NewServer(http.HandlerFunc(w.serveCloud))
@@ -167,7 +170,7 @@ func testScheme(t testing.TB) *runtime.Scheme {
 // start begins a new manager process, which knows nothing of the one before.
 func (w *world) start() {
 	sessions := cloud.NewSessions(cloud.Options{
-		Clock: w.clock, ManualPolling: true, RequestsPerSecond: 1e6, Burst: 1e6, RequestTimeout: 2 * time.Second,
+		Clock: w.clock, ManualPolling: true, RequestsPerSecond: 1e6, Burst: 1e6, RequestTimeout: w.patience,
 		Polling: cloud.PollingOptions{Jitter: -1},
 	})
 	p := &process{sessions: sessions}
