@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -14,61 +13,6 @@ import (
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 	"github.com/sendan-io/sendan/cloud"
 )
-
-// The indexes of the manager's cache.
-const (
-	// ownerIDIndex finds SendanClusters and SendanMachines by the id their cloud objects are marked with.
-	ownerIDIndex = "ownerID"
-	// identityIndex finds SendanClusters by the credentials they use.
-	identityIndex = "identity"
-)
-
-// IndexFields makes a manager's cache searchable the way the controllers search it.
-func IndexFields(ctx context.Context, indexer client.FieldIndexer) error {
-	for _, index := range fieldIndexes() {
-		if err := indexer.IndexField(ctx, index.of, index.field, index.values); err != nil {
-			return fmt.Errorf("index %s: %w", index.field, err)
-		}
-	}
-	return nil
-}
-
-type fieldIndex struct {
-	of     client.Object
-	field  string
-	values client.IndexerFunc
-}
-
-func fieldIndexes() []fieldIndex {
-	return []fieldIndex{
-		{&infrav1.SendanCluster{}, ownerIDIndex, ownerIDs},
-		{&infrav1.SendanMachine{}, ownerIDIndex, ownerIDs},
-		{&infrav1.SendanCluster{}, identityIndex, identityKeys},
-	}
-}
-
-func ownerIDs(obj client.Object) []string {
-	if id := obj.GetAnnotations()[infrav1.OwnerIDAnnotation]; id != "" {
-		return []string{id}
-	}
-	return nil
-}
-
-func identityKeys(obj client.Object) []string {
-	cluster, isCluster := obj.(*infrav1.SendanCluster)
-	if !isCluster {
-		return nil
-	}
-	return []string{identityKey(cluster.Spec.IdentityRef.Kind, cluster.Namespace, cluster.Spec.IdentityRef.Name)}
-}
-
-// identityKey names credentials: a Secret within its namespace, a SendanClusterIdentity anywhere.
-func identityKey(kind infrav1.IdentityKind, namespace, name string) string {
-	if kind == infrav1.IdentityClusterIdentity {
-		return string(kind) + "/" + name
-	}
-	return string(infrav1.IdentitySecret) + "/" + namespace + "/" + name
-}
 
 // InventoryEvents brings objects back when something of theirs changed in the cloud.
 type InventoryEvents struct {

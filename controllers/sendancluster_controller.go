@@ -372,32 +372,23 @@ func (r *SendanClusterReconciler) clusterOfMachine(ctx context.Context, obj clie
 }
 
 func (r *SendanClusterReconciler) clustersUsingSecret(ctx context.Context, secret client.Object) []reconcile.Request {
-	requests := r.clustersWith(ctx, identityKey(infrav1.IdentitySecret, secret.GetNamespace(), secret.GetName()))
-	identities := &infrav1.SendanClusterIdentityList{}
-	if err := r.Client.List(ctx, identities); err != nil {
-		return requests
-	}
-	for _, identity := range identities.Items {
-		ref := identity.Spec.SecretRef
-		if ref.Name == secret.GetName() && ref.Namespace == secret.GetNamespace() {
-			requests = append(requests, r.clustersUsingIdentity(ctx, &identity)...)
-		}
-	}
-	return requests
+	return r.clustersWith(ctx, keysOfSecret(ctx, r.Client, secret)...)
 }
 
 func (r *SendanClusterReconciler) clustersUsingIdentity(ctx context.Context, identity client.Object) []reconcile.Request {
 	return r.clustersWith(ctx, identityKey(infrav1.IdentityClusterIdentity, "", identity.GetName()))
 }
 
-func (r *SendanClusterReconciler) clustersWith(ctx context.Context, key string) []reconcile.Request {
-	clusters := &infrav1.SendanClusterList{}
-	if err := r.Client.List(ctx, clusters, client.MatchingFields{identityIndex: key}); err != nil {
-		return nil
-	}
+func (r *SendanClusterReconciler) clustersWith(ctx context.Context, keys ...string) []reconcile.Request {
 	var requests []reconcile.Request
-	for i := range clusters.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
+	for _, key := range keys {
+		clusters := &infrav1.SendanClusterList{}
+		if err := r.Client.List(ctx, clusters, client.MatchingFields{identityIndex: key}); err != nil {
+			continue
+		}
+		for i := range clusters.Items {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
+		}
 	}
 	return requests
 }

@@ -67,6 +67,7 @@ func (r *SendanMachineReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(clusterToMachines),
 			builder.WithPredicates(predicates.ClusterPausedTransitionsOrInfrastructureProvisioned(scheme, log))).
 		Watches(&infrav1.SendanCluster{}, handler.EnqueueRequestsFromMapFunc(r.pendingMachines), builder.WithPredicates(networkChanged())).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.machinesUsingSecret), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		WatchesRawSource(inventory.source(machineRequests)).
 		Complete(r)
 }
@@ -92,6 +93,20 @@ func networkChanged() predicate.Funcs {
 				before.Spec.IdentityRef != after.Spec.IdentityRef)
 		},
 	}
+}
+
+// machinesUsingSecret are the machines with an identity of their own. Those without follow their
+// cluster.
+func (r *SendanMachineReconciler) machinesUsingSecret(ctx context.Context, secret client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, key := range keysOfSecret(ctx, r.Client, secret) {
+		machines := &infrav1.SendanMachineList{}
+		if err := r.Client.List(ctx, machines, client.MatchingFields{identityIndex: key}); err != nil {
+			continue
+		}
+		requests = append(requests, requestsOf(machines.Items)...)
+	}
+	return requests
 }
 
 func (r *SendanMachineReconciler) pendingMachines(ctx context.Context, obj client.Object) []reconcile.Request {

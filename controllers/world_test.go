@@ -144,14 +144,15 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 	t.Cleanup(func() { server.Close(); sim.Close() })
 	w.url = server.URL
 	scheme := testScheme(t)
-	w.client = fake.NewClientBuilder().WithScheme(scheme).
+	builder := fake.NewClientBuilder().WithScheme(scheme).
 		// Nothing here applies server-side, so the tracker without managed fields, which is much
 		// faster, will do.
 		WithObjectTracker(clienttesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())).
-		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{}).
-		WithIndex(&infrav1.SendanCluster{}, ownerIDIndex, ownerIDs).
-		WithIndex(&infrav1.SendanMachine{}, ownerIDIndex, ownerIDs).
-		Build()
+		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{})
+	for _, index := range fieldIndexes() {
+		builder = builder.WithIndex(index.of, index.field, index.values)
+	}
+	w.client = builder.Build()
 	w.start()
 	return w
 }
