@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -396,4 +397,18 @@ func TestAPoolLargerThanAServerGroupMayBeStillGetsItsMachines(t *testing.T) {
 	w.addMachine("tenant", "one", "one-worker-0")
 	w.addMachine("tenant", "one", "one-worker-1")
 	w.run("all ready", 15*time.Minute, w.allReady)
+}
+
+func TestAMachineWhoseClusterIsGoneSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.creating("tenant", "one")
+	w.run("all ready", 10*time.Minute, w.allReady)
+	ctx := context.Background()
+	w.must(w.client.Delete(ctx, &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: "one"}}))
+	w.remove(w.machine("tenant", worker))
+	w.run("told", 5*time.Minute, func() bool {
+		c := conditions.Get(w.machine("tenant", worker), infrav1.DeletingCondition)
+		return c != nil && c.Reason == infrav1.WaitingForInfrastructureReason && strings.Contains(c.Message, infrav1.MachineFinalizer)
+	})
 }

@@ -84,7 +84,7 @@ func (r *SendanClusterReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 }
 
 // Reconcile brings one cluster's infrastructure closer to its spec.
-func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, reterr error) {
+func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	obj := &infrav1.SendanCluster{}
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -115,12 +115,12 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 }
 
 func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
-	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
-	if err == nil {
-		err = claim(ctx, r.Client, obj, session)
-	}
+	session, trouble, err := openSession(ctx, r.Client, r.Clouds, obj, obj.Spec.IdentityRef)
 	if err != nil {
-		return r.untrusted(ctx, obj, err)
+		return ctrl.Result{}, err
+	}
+	if trouble != nil {
+		return r.untrusted(ctx, obj, trouble)
 	}
 	in, err := r.gather(ctx, session, cluster, obj)
 	if err != nil {
@@ -159,12 +159,12 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 	if obj.Annotations[infrav1.OwnerIDAnnotation] == "" {
 		return ctrl.Result{}, r.release(ctx, obj) // nothing was ever made
 	}
-	session, err := r.Clouds.Session(ctx, obj.Namespace, obj.Spec.IdentityRef)
-	if err == nil {
-		err = claim(ctx, r.Client, obj, session)
-	}
+	session, trouble, err := openSession(ctx, r.Client, r.Clouds, obj, obj.Spec.IdentityRef)
 	if err != nil {
-		s := identityStep(infrav1.IdentityReadyCondition, err, r.Clock.Now())
+		return ctrl.Result{}, err
+	}
+	if trouble != nil {
+		s := identityStep(infrav1.IdentityReadyCondition, trouble, r.Clock.Now())
 		return r.finish(ctx, obj, []step{s}, func() { setDeleting(obj, s) })
 	}
 	machines, err := machinesOf(ctx, r.Client, obj)
@@ -282,6 +282,20 @@ func setDeleting(obj owner, s step) {
 	ready := metav1.Condition{Type: infrav1.ReadyCondition, Status: metav1.ConditionFalse, Reason: infrav1.DeletingReason, Message: s.message}
 	conditions.Set(obj, ready)
 	conditions.Set(obj, metav1.Condition{Type: infrav1.DeletingCondition, Status: metav1.ConditionTrue, Reason: s.reason, Message: s.message})
+}
+
+// openSession gives the session to look after an object with. Trouble is an error of the credentials or
+// the cloud, to be told in a condition; err is one of Kubernetes, to be tried again.
+func openSession(ctx context.Context, c client.Client, clouds CloudGetter, obj client.Object, ref infrav1.IdentityReference) (session *cloud.Session, trouble, err error) {
+	session, err = clouds.Session(ctx, obj.GetNamespace(), ref)
+	if err == nil {
+		err = claim(ctx, c, obj, session)
+	}
+	var classified *cloud.Error
+	if errors.As(err, &classified) {
+		return nil, err, nil
+	}
+	return session, nil, err
 }
 
 // claim gives an object the id that its cloud objects are marked with, and pins it to the project

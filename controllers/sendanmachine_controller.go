@@ -165,24 +165,26 @@ func (r *SendanMachineReconciler) scope(ctx context.Context, obj *infrav1.Sendan
 	if machine == nil && obj.DeletionTimestamp.IsZero() {
 		return nil, nil // the owner reference comes with an update of this object
 	}
-	cluster, err := util.GetClusterFromMetadata(ctx, r.Client, obj.ObjectMeta)
-	if err != nil {
-		return nil, client.IgnoreNotFound(err)
+	scope := &machineScope{machine: machine, obj: obj, infraCluster: &infrav1.SendanCluster{}}
+	if scope.cluster, err = util.GetClusterFromMetadata(ctx, r.Client, obj.ObjectMeta); err == nil {
+		err = r.Client.Get(ctx, client.ObjectKey{Namespace: obj.Namespace, Name: scope.cluster.Spec.InfrastructureRef.Name}, scope.infraCluster)
 	}
-	scope := &machineScope{cluster: cluster, machine: machine, obj: obj, infraCluster: &infrav1.SendanCluster{}}
-	key := client.ObjectKey{Namespace: obj.Namespace, Name: cluster.Spec.InfrastructureRef.Name}
-	err = r.Client.Get(ctx, key, scope.infraCluster)
 	if apierrors.IsNotFound(err) && !obj.DeletionTimestamp.IsZero() {
-		s := waiting(infrav1.DeletingCondition, infrav1.WaitingForInfrastructureReason,
-			"SendanCluster %s is gone, and with it the credentials. Delete what carries the mark %s in the cloud, then remove the finalizer %s.",
-			key.Name, obj.Annotations[infrav1.OwnerIDAnnotation], infrav1.MachineFinalizer)
-		_, err := r.deleting(ctx, obj, []step{s}, obj.GetAttempts(), machineObjects{})
-		return nil, err
+		return nil, r.forsaken(ctx, obj)
 	}
 	if err != nil {
 		return nil, client.IgnoreNotFound(err)
 	}
 	return scope, nil
+}
+
+// forsaken tells a machine that is to go how to, when somebody has removed its cluster by force.
+func (r *SendanMachineReconciler) forsaken(ctx context.Context, obj *infrav1.SendanMachine) error {
+	s := waiting(infrav1.DeletingCondition, infrav1.WaitingForInfrastructureReason,
+		"The Cluster or its SendanCluster is gone, and with it the credentials. Delete what carries the mark %s in the cloud, then remove the finalizer %s.",
+		obj.Annotations[infrav1.OwnerIDAnnotation], infrav1.MachineFinalizer)
+	_, err := r.deleting(ctx, obj, []step{s}, obj.GetAttempts(), machineObjects{})
+	return err
 }
 
 func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *machineScope) (ctrl.Result, error) {
@@ -191,12 +193,12 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 		s := waiting(infrav1.ServerReadyCondition, infrav1.WaitingForInfrastructureReason, "Waiting for SendanCluster %s to be provisioned.", scope.infraCluster.Name)
 		return r.conclude(ctx, obj, []step{s})
 	}
-	session, err := r.Clouds.Session(ctx, obj.Namespace, identityOf(scope))
-	if err == nil {
-		err = claim(ctx, r.Client, obj, session)
-	}
+	session, trouble, err := openSession(ctx, r.Client, r.Clouds, obj, identityOf(scope))
 	if err != nil {
-		return r.untrusted(ctx, obj, identityStep(infrav1.ServerReadyCondition, err, r.Clock.Now()))
+		return ctrl.Result{}, err
+	}
+	if trouble != nil {
+		return r.untrusted(ctx, obj, identityStep(infrav1.ServerReadyCondition, trouble, r.Clock.Now()))
 	}
 	in, err := r.gather(ctx, session, scope)
 	if err != nil {
@@ -229,19 +231,19 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 // its cluster tells.
 func (r *SendanMachineReconciler) untrusted(ctx context.Context, obj *infrav1.SendanMachine, s step) (ctrl.Result, error) {
 	if obj.Spec.ProviderID != "" && ptr.Deref(obj.Status.Initialization.Provisioned, false) {
-		return requeue([]step{s}, r.Clock.Now()), nil
+		return ctrl.Result{RequeueAfter: runningRecheck}, nil
 	}
 	return r.conclude(ctx, obj, []step{s})
 }
 
 func (r *SendanMachineReconciler) reconcileDelete(ctx context.Context, scope *machineScope) (ctrl.Result, error) {
 	obj := scope.obj
-	session, err := r.Clouds.Session(ctx, obj.Namespace, identityOf(scope))
-	if err == nil {
-		err = claim(ctx, r.Client, obj, session)
-	}
+	session, trouble, err := openSession(ctx, r.Client, r.Clouds, obj, identityOf(scope))
 	if err != nil {
-		s := identityStep(infrav1.DeletingCondition, err, r.Clock.Now())
+		return ctrl.Result{}, err
+	}
+	if trouble != nil {
+		s := identityStep(infrav1.DeletingCondition, trouble, r.Clock.Now())
 		return r.deleting(ctx, obj, []step{s}, obj.GetAttempts(), machineObjects{})
 	}
 	in := inputOf(scope)

@@ -12,6 +12,9 @@ import (
 const (
 	// firstListing is how soon to look again while a project is listed for the first time.
 	firstListing = time.Second
+	// runningRecheck is how often a running machine looks whether the cloud can be relied on again. It
+	// gets an event when its server is listed; tens of thousands must not ask every second until then.
+	runningRecheck = time.Minute
 	// strangerRecheck is how often to look whether somebody else's object is out of the way.
 	strangerRecheck = time.Minute
 	// leftoverRecheck is how often a cluster looks whether servers without a machine are gone, of which
