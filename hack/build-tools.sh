@@ -9,6 +9,9 @@
 # Groups
 #   plane   what a management plane is made of: etcd, kube-apiserver, kube-controller-manager, kubectl,
 #           cluster-api-core, cluster-api-bootstrap-kubeadm, cluster-api-control-plane-kubeadm, clusterctl, manifests
+#   node    what a node image needs beside those: kubelet, kubeadm, kube-scheduler, kube-proxy, containerd and its
+#           shim, ctr, coredns and the CNI plugins
+#   e2e     what real nodes are tested with: kind, and cluster-api-docker, Cluster API's own provider for containers
 #   dev     what the source is generated and checked with: controller-gen, golangci-lint
 #
 # Layout, below ${SENDAN_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sendan/tools}
@@ -39,6 +42,20 @@ plane cluster-api-bootstrap-kubeadm     capi sigs.k8s.io/cluster-api            
 plane cluster-api-control-plane-kubeadm capi sigs.k8s.io/cluster-api                sigs.k8s.io/cluster-api/controlplane/kubeadm
 plane clusterctl                        capi sigs.k8s.io/cluster-api                sigs.k8s.io/cluster-api/cmd/clusterctl
 plane manifests                         capi sigs.k8s.io/cluster-api                -
+node  kubelet                           kube k8s.io/kubernetes                      k8s.io/kubernetes/cmd/kubelet
+node  kubeadm                           kube k8s.io/kubernetes                      k8s.io/kubernetes/cmd/kubeadm
+node  kube-scheduler                    kube k8s.io/kubernetes                      k8s.io/kubernetes/cmd/kube-scheduler
+node  kube-proxy                        kube k8s.io/kubernetes                      k8s.io/kubernetes/cmd/kube-proxy
+node  containerd                        containerd github.com/containerd/containerd/v2 github.com/containerd/containerd/v2/cmd/containerd
+node  containerd-shim-runc-v2           containerd github.com/containerd/containerd/v2 github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+node  ctr                               containerd github.com/containerd/containerd/v2 github.com/containerd/containerd/v2/cmd/ctr
+node  cni-host-local                    cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/ipam/host-local
+node  cni-loopback                      cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/main/loopback
+node  cni-portmap                       cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/meta/portmap
+node  cni-ptp                           cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/main/ptp
+node  coredns                           coredns github.com/coredns/coredns          github.com/coredns/coredns
+e2e   kind                              kind sigs.k8s.io/kind                       sigs.k8s.io/kind
+e2e   cluster-api-docker                capd sigs.k8s.io/cluster-api/test           sigs.k8s.io/cluster-api/test/infrastructure/docker
 dev   controller-gen                    lint sigs.k8s.io/controller-tools           sigs.k8s.io/controller-tools/cmd/controller-gen
 dev   golangci-lint                     lint github.com/golangci/golangci-lint/v2   github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 "
@@ -63,7 +80,8 @@ linker_flags() {
 	local -a stamped=()
 	case $modules,$tool in
 	kube,*) stamped=(k8s.io/component-base/version k8s.io/client-go/pkg/version) ;;
-	capi,*) stamped=(sigs.k8s.io/cluster-api/version) ;;
+	capi,* | capd,*) stamped=(sigs.k8s.io/cluster-api/version) ;;
+	containerd,*) flags+=" -X github.com/containerd/containerd/v2/version.Version=${version#v}" ;;
 	lint,controller-gen) flags+=" -X sigs.k8s.io/controller-tools/pkg/version.version=$version" ;;
 	lint,golangci-lint) flags+=" -X main.version=${version#v} -X main.commit=$version -X main.date=$epoch" ;;
 	esac
@@ -83,7 +101,10 @@ go_in() {
 # build_flags MODULES: the tags are those of upstream's release build that matter without cgo.
 build_flags() {
 	echo -trimpath -buildvcs=false
-	if [[ $1 == kube ]]; then echo -tags=grpcnotrace; fi
+	case $1 in
+	kube) echo -tags=grpcnotrace ;;
+	containerd) echo -tags=no_btrfs,no_devmapper,no_zfs ;;
+	esac
 }
 
 # compile TOOL MODULES VERSION PACKAGE DIRECTORY
