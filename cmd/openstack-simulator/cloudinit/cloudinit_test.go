@@ -35,8 +35,8 @@ func TestFilesAreDecodedAsTheirEncodingSays(t *testing.T) {
 		"gzip+base64": encoded(compressed("hello")),
 	} {
 		config, err := Parse([]byte("#cloud-config\nwrite_files:\n- path: /f\n  encoding: \""+encoding+"\"\n  content: "+content+"\n"), machine())
-		if err != nil || config.Files["/f"] != "hello" {
-			t.Errorf("encoding %q: %q, %v", encoding, config.Files["/f"], err)
+		if err != nil || config.Contents()["/f"] != "hello" {
+			t.Errorf("encoding %q: %q, %v", encoding, config.Contents()["/f"], err)
 		}
 	}
 }
@@ -47,12 +47,12 @@ func TestUserDataInEachWrappingIsRead(t *testing.T) {
 		"--XX\nContent-Type: text/cloud-config\nContent-Transfer-Encoding: base64\n\n" + encoded(plain) + "\n--XX--\n"
 	for name, data := range map[string]string{"plain": plain, "gzip": compressed(plain), "MIME archive": archive, "gzip of a MIME archive": compressed(archive)} {
 		config, err := Parse([]byte(data), machine())
-		if err != nil || strings.Join(config.Commands, ";") != "echo one;echo two" {
-			t.Errorf("%s: %v, %v", name, config.Commands, err)
+		if err != nil || strings.Join(config.Commands(), ";") != "echo one;echo two" {
+			t.Errorf("%s: %v, %v", name, config.Commands(), err)
 		}
 	}
 	for name, data := range map[string]string{"nothing": "", "script": "#!/bin/sh\necho one\n"} {
-		if config, err := Parse([]byte(data), machine()); err != nil || len(config.Commands) != 0 {
+		if config, err := Parse([]byte(data), machine()); err != nil || len(config.Commands()) != 0 {
 			t.Errorf("%s: %v, %v; want an empty configuration", name, config, err)
 		}
 	}
@@ -60,8 +60,8 @@ func TestUserDataInEachWrappingIsRead(t *testing.T) {
 
 func TestAFileIsAppendedTo(t *testing.T) {
 	config, err := Parse([]byte("#cloud-config\nwrite_files:\n- path: /f\n  content: a\n- path: /f\n  content: b\n  append: true\n"), machine())
-	if err != nil || config.Files["/f"] != "ab" {
-		t.Errorf("%q, %v", config.Files["/f"], err)
+	if err != nil || config.Contents()["/f"] != "ab" {
+		t.Errorf("%q, %v", config.Contents()["/f"], err)
 	}
 }
 
@@ -80,16 +80,16 @@ func TestExpressionsOfATemplateBecomeInstanceData(t *testing.T) {
 		"{{ ds.meta_data.nonsense }}":            "CI_MISSING_JINJA_VAR/nonsense",
 	} {
 		config, err := Parse([]byte("## template: jinja\n#cloud-config\nruncmd:\n- \""+expression+"\"\n"), machine())
-		if err != nil || len(config.Commands) != 1 || config.Commands[0] != want {
-			t.Errorf("%s: %q, %v; want %q", expression, config.Commands, err, want)
+		if err != nil || len(config.Commands()) != 1 || config.Commands()[0] != want {
+			t.Errorf("%s: %q, %v; want %q", expression, config.Commands(), err, want)
 		}
 	}
 }
 
 func TestWithoutTheTemplateHeaderNothingIsReplaced(t *testing.T) {
 	config, err := Parse([]byte("#cloud-config\nruncmd:\n- 'echo {{ v1.region }}'\n"), machine())
-	if err != nil || config.Commands[0] != "echo {{ v1.region }}" {
-		t.Errorf("%v, %v", config.Commands, err)
+	if err != nil || config.Commands()[0] != "echo {{ v1.region }}" {
+		t.Errorf("%v, %v", config.Commands(), err)
 	}
 }
 

@@ -132,6 +132,11 @@ func (b *Backend) Boot(_ context.Context, node simulator.Node) error {
 	return nil
 }
 
+// Shutdown is no gentler than PowerOff: a machine in memory has nothing to put in order.
+func (b *Backend) Shutdown(ctx context.Context, serverID string) error {
+	return b.PowerOff(ctx, serverID)
+}
+
 // PowerOff stops a machine at once.
 func (b *Backend) PowerOff(_ context.Context, serverID string) error {
 	m, open, err := b.haltMachine(serverID)

@@ -12,7 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/cloudinit"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/cloudinit"
 )
 
 const (
@@ -127,13 +127,14 @@ func (a *arguments) UnmarshalJSON(data []byte) error {
 
 // readBootstrap finds kubeadm's part in a machine's first boot; nil when the machine is to run no Kubernetes.
 func readBootstrap(config *cloudinit.Config) (*bootstrap, error) {
-	for _, line := range config.Commands {
+	for _, line := range config.Commands() {
 		match := kubeadmCommand.FindStringSubmatch(line)
 		if match == nil {
 			continue
 		}
 		path := strings.Trim(match[2], `"'`)
-		content, written := config.Files[path]
+		files := config.Contents()
+		content, written := files[path]
 		if !written {
 			return nil, fmt.Errorf("kubeadm %s: %s does not exist", match[1], path)
 		}
@@ -142,7 +143,7 @@ func readBootstrap(config *cloudinit.Config) (*bootstrap, error) {
 			return nil, fmt.Errorf("kubeadm %s: %s: %w", match[1], path, err)
 		}
 		if b.controlPlane() {
-			err = b.readAuthorities(config.Files)
+			err = b.readAuthorities(files)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kubeadm %s: %w", match[1], err)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
-	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/cloudinit"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/cloudinit"
 )
 
 // imageVersion finds the Kubernetes version that an image was built with in its name.
