@@ -98,9 +98,11 @@ func (n *computeService) carryOut(srv *server) {
 	case taskPoweringOn:
 		n.power(srv, func(ctx context.Context) error { return backend.PowerOn(ctx, srv.id) }, vmActive, powerRunning)
 	case taskPoweringOff:
-		n.power(srv, func(ctx context.Context) error { return backend.PowerOff(ctx, srv.id) }, vmStopped, powerShutdown)
-	case taskRebooting, taskRebootingHard:
-		n.power(srv, func(ctx context.Context) error { return n.cycle(ctx, srv.id) }, vmActive, powerRunning)
+		n.power(srv, func(ctx context.Context) error { return backend.Shutdown(ctx, srv.id) }, vmStopped, powerShutdown)
+	case taskRebooting:
+		n.power(srv, func(ctx context.Context) error { return n.cycle(ctx, backend.Shutdown, srv.id) }, vmActive, powerRunning)
+	case taskRebootingHard:
+		n.power(srv, func(ctx context.Context) error { return n.cycle(ctx, backend.PowerOff, srv.id) }, vmActive, powerRunning)
 	case taskRebuilding:
 		node := n.nodeOf(srv)
 		n.power(srv, func(ctx context.Context) error { return n.remake(ctx, node) }, vmActive, powerRunning)
@@ -155,8 +157,8 @@ func (n *computeService) reboot(c *call, argument json.RawMessage, _ int) (reply
 }
 
 // cycle turns a node off and on again.
-func (n *computeService) cycle(ctx context.Context, id string) error {
-	if err := n.s.backend.PowerOff(ctx, id); err != nil {
+func (n *computeService) cycle(ctx context.Context, off func(context.Context, string) error, id string) error {
+	if err := off(ctx, id); err != nil {
 		return err
 	}
 	return n.s.backend.PowerOn(ctx, id)

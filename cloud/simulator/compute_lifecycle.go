@@ -163,6 +163,7 @@ func (n *computeService) nodeOf(srv *server) Node {
 		for _, address := range port.addresses {
 			node.Addresses = append(node.Addresses, address.address)
 		}
+		node.Ports = append(node.Ports, n.neutron().nodePort(port.id))
 	}
 	return node
 }

@@ -38,7 +38,7 @@ type loadBalancerService struct {
 	// byVIPPort finds the load balancer whose addresses change with a port.
 	byVIPPort map[string]*loadBalancer
 
-	forwarders    map[netip.AddrPort]*forwarder
+	forwarders    map[front]*forwarder
 	hostAddresses map[netip.Addr]bool
 	closed        bool
 }
@@ -47,7 +47,7 @@ func (lb *loadBalancerService) setUp(s *Simulator) {
 	lb.s = s
 	lb.attributes = attributeIndex{}
 	lb.byVIPPort = map[string]*loadBalancer{}
-	lb.forwarders = map[netip.AddrPort]*forwarder{}
+	lb.forwarders = map[front]*forwarder{}
 	lb.hostAddresses = addressesOfHost()
 }
 

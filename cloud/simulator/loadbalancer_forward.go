@@ -24,7 +24,7 @@ const (
 type forwarder struct {
 	lb       *loadBalancerService
 	listener *listener
-	address  netip.AddrPort
+	front    front
 	socket   net.Listener
 	links    map[*link]bool
 }
@@ -57,30 +57,38 @@ func addressesOfHost() map[netip.Addr]bool {
 	return found
 }
 
-// fronts are the addresses of a load balancer that this machine can listen on: the VIP and the
-// floating IPs on it. A VIP on a project's own network counts only inside 127.0.0.0/8: elsewhere it
-// would be chance if the machine had the same address.
-func (lb *loadBalancerService) fronts(b *loadBalancer) []netip.Addr {
-	var fronts []netip.Addr
-	network := &lb.s.network
-	vip, err := netip.ParseAddr(b.VIPAddress)
-	if err != nil {
-		return nil
+// front is an address that a load balancer is reached at, on one of the cloud's networks.
+type front struct {
+	network *network
+	address netip.AddrPort
+}
+
+// fronts are what one listener of a load balancer can listen on: the VIP and the floating IPs on it.
+func (lb *loadBalancerService) fronts(l *listener) []front {
+	b, neutron := l.balancer, &lb.s.network
+	var fronts []front
+	add := func(networkID, text string) {
+		address, err := netip.ParseAddr(text)
+		network := neutron.networks.byID[networkID]
+		if err == nil && network != nil && lb.canListen(network, address) {
+			fronts = append(fronts, front{network, netip.AddrPortFrom(address, uint16(l.ProtocolPort))})
+		}
 	}
-	external := false
-	if net := network.networks.byID[b.VIPNetworkID]; net != nil {
-		external = net.External
-	}
-	if vip.IsLoopback() || external && lb.hostAddresses[vip] {
-		fronts = append(fronts, vip)
-	}
-	for _, f := range network.floatingIPsOfPort[b.VIPPortID] {
-		address, err := netip.ParseAddr(f.FloatingIPAddress)
-		if err == nil && textOf(f.FixedIPAddress) == b.VIPAddress && (address.IsLoopback() || lb.hostAddresses[address]) {
-			fronts = append(fronts, address)
+	add(b.VIPNetworkID, b.VIPAddress)
+	for _, f := range neutron.floatingIPsOfPort[b.VIPPortID] {
+		if textOf(f.FixedIPAddress) == b.VIPAddress {
+			add(f.FloatingNetworkID, f.FloatingIPAddress)
 		}
 	}
 	return fronts
+}
+
+// canListen says that an address is one of this machine's, unless the backend makes it so. An address
+// on a project's own network counts only inside 127.0.0.0/8: elsewhere it would be chance if the
+// machine had the same one.
+func (lb *loadBalancerService) canListen(network *network, address netip.Addr) bool {
+	_, wired := lb.s.backend.(NetworkBackend)
+	return wired || address.IsLoopback() || network.External && lb.hostAddresses[address]
 }
 
 // serves says whether connections of a listener should be accepted now.
@@ -109,26 +117,26 @@ func (lb *loadBalancerService) addressesChanged(portID string) {
 
 // syncForwarders opens and closes what a load balancer listens on.
 func (lb *loadBalancerService) syncForwarders(b *loadBalancer) {
-	wanted := map[netip.AddrPort]*listener{}
+	wanted := map[front]*listener{}
 	if lb.balancers.has(b) && !lb.closed {
 		for _, l := range b.listeners {
 			l.refused = false
 			if !lb.serves(l) {
 				continue
 			}
-			for _, address := range lb.fronts(b) {
-				wanted[netip.AddrPortFrom(address, uint16(l.ProtocolPort))] = l
+			for _, at := range lb.fronts(l) {
+				wanted[at] = l
 			}
 		}
 	}
-	for address, f := range lb.forwarders {
-		if f.listener.balancer == b && wanted[address] != f.listener {
+	for at, f := range lb.forwarders {
+		if f.listener.balancer == b && wanted[at] != f.listener {
 			f.close()
 		}
 	}
 	for _, l := range b.listeners {
-		for address, owner := range wanted {
-			if owner == l && !lb.listens(l, address) {
+		for at, owner := range wanted {
+			if owner == l && !lb.listens(l, at) {
 				l.refused = true
 			}
 		}
@@ -137,21 +145,28 @@ func (lb *loadBalancerService) syncForwarders(b *loadBalancer) {
 }
 
 // listens makes sure that a listener's address is open.
-func (lb *loadBalancerService) listens(l *listener, address netip.AddrPort) bool {
-	if f := lb.forwarders[address]; f != nil {
+func (lb *loadBalancerService) listens(l *listener, at front) bool {
+	if f := lb.forwarders[at]; f != nil {
 		return f.listener == l
 	}
-	var config net.ListenConfig
-	socket, err := config.Listen(lb.s.ctx, "tcp", address.String())
+	socket, err := lb.open(at)
 	if err != nil {
-		lb.s.log.Warn("load balancer cannot listen", "load balancer", l.balancer.Name, "address", address.String(), "error", err)
+		lb.s.log.Warn("load balancer cannot listen", "load balancer", l.balancer.Name, "address", at.address.String(), "error", err)
 		return false
 	}
-	f := &forwarder{lb: lb, listener: l, address: address, socket: socket, links: map[*link]bool{}}
-	lb.forwarders[address] = f
-	lb.s.log.Info("load balancer listens", "load balancer", l.balancer.Name, "address", address.String())
+	f := &forwarder{lb: lb, listener: l, front: at, socket: socket, links: map[*link]bool{}}
+	lb.forwarders[at] = f
+	lb.s.log.Info("load balancer listens", "load balancer", l.balancer.Name, "address", at.address.String())
 	lb.s.background(f.accept)
 	return true
+}
+
+func (lb *loadBalancerService) open(at front) (net.Listener, error) {
+	if backend, wired := lb.s.backend.(NetworkBackend); wired {
+		return backend.Listen(at.network.forBackend(), at.address)
+	}
+	var config net.ListenConfig
+	return config.Listen(lb.s.ctx, "tcp", at.address.String())
 }
 
 // retryRefused tries addresses again that somebody else used.
@@ -180,7 +195,7 @@ func (lb *loadBalancerService) closeListeners() {
 
 // close ends a forwarder and its connections. The lock is held.
 func (f *forwarder) close() {
-	delete(f.lb.forwarders, f.address)
+	delete(f.lb.forwarders, f.front)
 	_ = f.socket.Close()
 	for k := range f.links {
 		k.close()
@@ -260,7 +275,7 @@ func (f *forwarder) dial(ctx context.Context, t target) (net.Conn, error) {
 func (f *forwarder) admit(k *link) ([]target, bool) {
 	f.lb.s.mu.Lock()
 	defer f.lb.s.mu.Unlock()
-	if f.lb.forwarders[f.address] != f || !f.listener.allows(k.near.RemoteAddr()) {
+	if f.lb.forwarders[f.front] != f || !f.listener.allows(k.near.RemoteAddr()) {
 		return nil, false
 	}
 	f.links[k] = true
@@ -271,7 +286,7 @@ func (f *forwarder) admit(k *link) ([]target, bool) {
 func (f *forwarder) connect(k *link, t target, far net.Conn) bool {
 	f.lb.s.mu.Lock()
 	defer f.lb.s.mu.Unlock()
-	if f.lb.forwarders[f.address] != f || !f.lb.members.has(t.member) {
+	if f.lb.forwarders[f.front] != f || !f.lb.members.has(t.member) {
 		return false
 	}
 	k.far, k.member = far, t.member

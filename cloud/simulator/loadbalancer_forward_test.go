@@ -113,6 +113,7 @@ type nodes struct {
 }
 
 func (n *nodes) Boot(context.Context, simulator.Node) error { return nil }
+func (n *nodes) Shutdown(context.Context, string) error     { return nil }
 func (n *nodes) PowerOff(context.Context, string) error     { return nil }
 func (n *nodes) PowerOn(context.Context, string) error      { return nil }
 func (n *nodes) Destroy(context.Context, string) error      { return nil }

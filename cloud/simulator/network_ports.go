@@ -601,6 +601,7 @@ func (n *networkService) updatePort(_ *call, p *port, body []byte) error {
 		if !p.AdminStateUp {
 			p.Status = "DOWN"
 		}
+		n.switchLink(p)
 	}
 	n.s.loadBalancer.addressesChanged(p.ID)
 	return nil

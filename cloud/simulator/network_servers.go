@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 )
@@ -34,6 +35,47 @@ func (n *networkService) portFacts(p *port) portFacts {
 		facts.addresses = append(facts.addresses, address)
 	}
 	return facts
+}
+
+func (n *networkService) nodePort(portID string) Port {
+	p := n.ports.byID[portID]
+	found := Port{ID: p.ID, MACAddress: p.MACAddress, Network: p.network.forBackend(), Up: p.AdminStateUp}
+	for _, ip := range p.FixedIPs {
+		address, _ := netip.ParseAddr(ip.IPAddress) // checked when the port got it
+		found.Addresses = append(found.Addresses, netip.PrefixFrom(address, n.subnets.byID[ip.SubnetID].prefix.Bits()))
+	}
+	return found
+}
+
+// forBackend is the network as a node backend sees it.
+func (net *network) forBackend() Network {
+	found := Network{ID: net.ID, External: net.External, MTU: net.MTU}
+	for _, sub := range net.subnets {
+		if p := sub.taken[sub.gateway]; p != nil && p.DeviceOwner == ownerRouterInterface {
+			found.Gateways = append(found.Gateways, netip.PrefixFrom(sub.gateway, sub.prefix.Bits()))
+		}
+		for _, server := range sub.DNSNameservers {
+			if address, err := netip.ParseAddr(server); err == nil {
+				found.DNSNameservers = append(found.DNSNameservers, address)
+			}
+		}
+	}
+	return found
+}
+
+// switchLink lets the cable of a server's port follow the port's administrative state.
+func (n *networkService) switchLink(p *port) {
+	backend, wired := n.s.backend.(NetworkBackend)
+	srv := n.s.compute.servers[p.DeviceID]
+	if !wired || srv == nil {
+		return
+	}
+	up := p.AdminStateUp
+	n.s.compute.onNode(srv, func(ctx context.Context) error { return backend.SetLink(ctx, srv.id, p.ID, up) }, func(err error) {
+		if err != nil {
+			n.s.log.Warn("link not switched", "server", srv.id, "port", p.ID, "up", up, "error", err)
+		}
+	})
 }
 
 func (n *networkService) networksOf(project string) []networkFacts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 )
 
 // NodeBackend turns servers into something that runs. Its methods are called without the
@@ -11,7 +12,9 @@ import (
 type NodeBackend interface {
 	// Boot starts a server whose build has finished. An error puts the server into ERROR.
 	Boot(ctx context.Context, node Node) error
-	// PowerOff and PowerOn stop and start it; state on its disk survives.
+	// Shutdown asks its operating system to end, and cuts the power if it has not in time.
+	Shutdown(ctx context.Context, serverID string) error
+	// PowerOff and PowerOn cut the power and give it again; state on its disk survives.
 	PowerOff(ctx context.Context, serverID string) error
 	PowerOn(ctx context.Context, serverID string) error
 	// Destroy removes it for good. A server that never booted is no error.
@@ -20,6 +23,18 @@ type NodeBackend interface {
 	Dial(ctx context.Context, serverID string, port int) (net.Conn, error)
 	// ConsoleLog is what the server printed so far.
 	ConsoleLog(serverID string) string
+}
+
+// NetworkBackend is a backend whose servers have the addresses of their ports for real. What a load
+// balancer or a floating IP listens on is then an address of the network it belongs to, and not of the
+// machine that the simulator runs on.
+type NetworkBackend interface {
+	NodeBackend
+	// Listen listens on an address of a network, which is given back when the listener is closed. It is
+	// called with the simulator's lock held and must not wait for anybody.
+	Listen(network Network, address netip.AddrPort) (net.Listener, error)
+	// SetLink plugs in or pulls the cable of one port of a server.
+	SetLink(ctx context.Context, serverID, portID string, up bool) error
 }
 
 // Node is a server as its backend sees it: what a hypervisor and the metadata service would give.
@@ -40,12 +55,35 @@ type Node struct {
 	// from the flavor's extra specs by the scenario.
 	Resources map[string]int
 	Addresses []string // fixed addresses, in port order
+	Ports     []Port   // in the order of the server's interfaces
+}
+
+// Port is where a server is plugged into a network.
+type Port struct {
+	ID         string
+	MACAddress string
+	Network    Network
+	// Addresses carry the prefix length of their subnet.
+	Addresses []netip.Prefix
+	// Up is false where the cable is not plugged in.
+	Up bool
+}
+
+// Network is a Neutron network as it is when something is plugged into it or listens on it.
+type Network struct {
+	ID       string
+	External bool
+	MTU      int
+	// Gateways are the addresses where a router answers, with the prefix length of their subnet.
+	Gateways       []netip.Prefix
+	DNSNameservers []netip.Addr
 }
 
 // noNodes is the backend `none`: servers become ACTIVE and nothing runs.
 type noNodes struct{}
 
 func (noNodes) Boot(context.Context, Node) error       { return nil }
+func (noNodes) Shutdown(context.Context, string) error { return nil }
 func (noNodes) PowerOff(context.Context, string) error { return nil }
 func (noNodes) PowerOn(context.Context, string) error  { return nil }
 func (noNodes) Destroy(context.Context, string) error  { return nil }

@@ -59,6 +59,11 @@ func (r *recordedNodes) Boot(ctx context.Context, node simulator.Node) error {
 	return nil
 }
 
+func (r *recordedNodes) Shutdown(_ context.Context, id string) error {
+	r.enter(id, "shutdown")()
+	return nil
+}
+
 func (r *recordedNodes) PowerOff(_ context.Context, id string) error {
 	r.enter(id, "off")()
 	return nil

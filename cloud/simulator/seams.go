@@ -19,6 +19,8 @@ type serverNetworking interface {
 	bindPort(portID, serverID, hostName, zone string)
 	// unbindPort is the reverse, for ports that outlive their server. Unknown ids are ignored.
 	unbindPort(portID string)
+	// nodePort is a port as the backend of the server on it sees it.
+	nodePort(portID string) Port
 	// deleteServerPort removes a port that Nova made. Unknown ids are ignored.
 	deleteServerPort(portID string)
 	// findSecurityGroup resolves a project's group by id or name; ambiguous when several carry the name.
