@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 const (
 	noNodes     = "none"
 	memoryNodes = "memory"
+	dockerNodes = "docker"
 )
 
 type options struct {
@@ -26,6 +28,7 @@ type options struct {
 	urlFile      string
 	cloudsYAML   string
 	stateFile    string
+	nodeImage    string
 	logLevel     slog.Level
 	nodes        memory.Options
 }
@@ -37,7 +40,10 @@ func newCommand(output io.Writer) *cobra.Command {
 		Short: "An OpenStack cloud in one process",
 		Long: `Serves Keystone, Nova, Neutron, Octavia, Glance and Cinder as far as clusters need them, and a control API
 under /_simulator. What the cloud consists of is read from a scenario file; without one it is a small cloud with GPU
-hosts in three zones. With the backend "memory", servers become Kubernetes nodes that run in this process.
+hosts in three zones. With the backend "memory", servers become Kubernetes nodes that exist in this process only; with
+"docker" they are containers that boot, and this program has to run in one itself:
+
+  docker run --privileged --pid host --network NETWORK -v /var/run/docker.sock:/var/run/docker.sock IMAGE --backend docker
 
 With --state the cloud and its nodes outlive the process; without it nothing is kept between runs.`,
 		Args:          cobra.NoArgs,
@@ -51,7 +57,8 @@ With --state the cloud and its nodes outlive the process; without it nothing is 
 	flags := command.Flags()
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the cloud's APIs; port 0 takes a free one")
 	flags.StringVar(&o.debugListen, "debug-listen", "", "address of Go's profiler (default: none)")
-	flags.StringVar(&o.backend, "backend", memoryNodes, "what servers run: none, or memory for Kubernetes nodes in this process")
+	flags.StringVar(&o.backend, "backend", memoryNodes, "what servers run: none, memory for Kubernetes nodes in this process, or docker for real ones in containers")
+	flags.StringVar(&o.nodeImage, "node-image", "sendan/node:v1.36.3", "image that servers boot with the backend docker; kind's node images work as well")
 	flags.StringVar(&o.scenarioFile, "scenario", "", "file that says what the cloud consists of and how it behaves")
 	flags.Uint64Var(&o.seed, "seed", 0, "makes ids, placement and jitter repeat themselves (default: the scenario's)")
 	flags.StringVar(&o.urlFile, "url-file", "", "file to write the URL of the cloud to")
@@ -73,7 +80,7 @@ func (o options) scenario() (*simulator.Scenario, error) {
 }
 
 // nodeBackend makes the backend that was asked for; stop ends it.
-func (o options) nodeBackend(scenario *simulator.Scenario, log *slog.Logger) (backend simulator.NodeBackend, stop func(), err error) {
+func (o options) nodeBackend(ctx context.Context, scenario *simulator.Scenario, log *slog.Logger) (backend simulator.NodeBackend, stop func(), err error) {
 	switch o.backend {
 	case noNodes:
 		return nil, func() {}, nil
@@ -84,6 +91,8 @@ func (o options) nodeBackend(scenario *simulator.Scenario, log *slog.Logger) (ba
 			return nil, nil, fmt.Errorf("start node backend: %w", err)
 		}
 		return nodes, nodes.Close, nil
+	case dockerNodes:
+		return o.dockerBackend(ctx, scenario, log)
 	}
-	return nil, nil, fmt.Errorf("--backend %q: must be %s or %s", o.backend, noNodes, memoryNodes)
+	return nil, nil, fmt.Errorf("--backend %q: must be %s, %s or %s", o.backend, noNodes, memoryNodes, dockerNodes)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"time"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
@@ -28,7 +29,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	backend, stopNodes, err := o.nodeBackend(scenario, log)
+	backend, stopNodes, err := o.nodeBackend(ctx, scenario, log)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (o options) serveCloud(ctx context.Context, cloud *simulator.Simulator, sce
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	url := "http://" + listener.Addr().String()
+	url := "http://" + reachable(listener.Addr())
 	if err := o.announce(scenario, url); err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -79,6 +80,26 @@ func (o options) serveCloud(ctx context.Context, cloud *simulator.Simulator, sce
 	defer stopKeeping()
 	log.Info("the cloud is up", "url", url, "identity", url+"/identity/v3", "backend", o.backend)
 	return serve(ctx, &http.Server{Handler: cloud, ReadHeaderTimeout: readHeaderTimeout}, listener)
+}
+
+// reachable is an address that others can use for what listens everywhere: the first of this machine that is not
+// loopback.
+func reachable(listening net.Addr) string {
+	everywhere, err := netip.ParseAddrPort(listening.String())
+	if err != nil || !everywhere.Addr().IsUnspecified() {
+		return listening.String()
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return listening.String()
+	}
+	for _, address := range addresses {
+		prefix, err := netip.ParsePrefix(address.String())
+		if err == nil && prefix.Addr().Is4() && !prefix.Addr().IsLoopback() {
+			return netip.AddrPortFrom(prefix.Addr(), everywhere.Port()).String()
+		}
+	}
+	return listening.String()
 }
 
 // announce writes the files that tell others where the cloud is.

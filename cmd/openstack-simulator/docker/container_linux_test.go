@@ -1,0 +1,96 @@
+package docker
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sendan-io/sendan/cloud/simulator"
+)
+
+func TestFloatingIPsAreAtTheEndOfTheNetwork(t *testing.T) {
+	for network, want := range map[string]string{
+		"172.18.0.5/16":   "172.18.255.0/24",
+		"192.168.16.2/20": "192.168.31.0/24",
+		"10.9.8.7/24":     "10.9.8.192/26",
+	} {
+		if got := lastPart(netip.MustParsePrefix(network)).String(); got != want {
+			t.Errorf("%s: %s, want %s", network, got, want)
+		}
+	}
+}
+
+func TestUplinksDoNotOverlap(t *testing.T) {
+	seen := map[netip.Prefix]int{}
+	for index := range 16384 {
+		near, far := uplinkAddresses(index)
+		if near.Masked() != far.Masked() || near == far || !uplinks.Contains(near.Addr()) {
+			t.Fatalf("uplink %d: %s and %s", index, near, far)
+		}
+		if other, taken := seen[near.Masked()]; taken {
+			t.Fatalf("uplinks %d and %d are both %s", other, index, near.Masked())
+		}
+		seen[near.Masked()] = index
+	}
+}
+
+func TestAContainerGetsItsFirstBootAndItsConfigDrive(t *testing.T) {
+	b := &Backend{Options: Options{Region: "RegionOne"}}
+	files, err := b.bootFiles(simulator.Node{
+		ServerID: "5f2c", Name: "worker-0", Zone: "az1", Metadata: map[string]string{"role": "worker"},
+		UserData: []byte("## template: jinja\n#cloud-config\nruncmd:\n- kubeadm join {{ local_hostname }}\n"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := pack(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, directories := map[string]string{}, map[string]bool{}
+	for reader := tar.NewReader(archive); ; {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.Typeflag == tar.TypeDir {
+			if directories[header.Name] {
+				t.Errorf("%s is packed twice", header.Name)
+			}
+			directories[header.Name] = true
+		}
+		found[header.Name] = string(content) + header.Linkname
+	}
+	for path, want := range map[string]string{
+		"var/lib/cloud/seed/config_drive/openstack/latest/meta_data.json": `"uuid":"5f2c"`,
+		"var/lib/cloud/seed/config_drive/openstack/latest/user_data":      "{{ local_hostname }}",
+		"etc/systemd/system/cloud-final.service":                          "ExecStart=/etc/cloud/first-boot",
+		"etc/systemd/system/multi-user.target.wants/cloud-final.service":  "../cloud-final.service",
+		"etc/cloud/first-boot": "scripts/runcmd",
+	} {
+		if !strings.Contains(found[path], want) {
+			t.Errorf("%s: %q, want %q in it", path, found[path], want)
+		}
+	}
+	if !directories["etc/systemd/system/multi-user.target.wants/"] {
+		t.Error("a directory is missing")
+	}
+}
+
+func TestUserDataThatCannotBeReadStillMakeABoot(t *testing.T) {
+	b := &Backend{}
+	script := b.script(simulator.Node{ServerID: "5f2c", Name: "worker-0", UserData: []byte("#cloud-config\nwrite_files: {")})
+	if !strings.Contains(script, "Failed loading yaml blob") {
+		t.Errorf("script:\n%s", script)
+	}
+}
