@@ -60,7 +60,7 @@ func projectDomain(scenario *simulator.Scenario, name string) string {
 	return defaultDomain
 }
 
-// replaceFile writes a file that only its owner may read; a reader sees the old content or the new.
+// replaceFile writes a file that only the owner of its directory may read; a reader sees the old content or the new.
 func replaceFile(path string, content []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -68,6 +68,9 @@ func replaceFile(path string, content []byte) error {
 	}
 	defer func() { _ = os.Remove(temporary.Name()) }() // gone already when all went well
 	_, err = temporary.Write(content)
+	if err == nil {
+		err = giveToOwnerOf(filepath.Dir(path), temporary)
+	}
 	if err == nil {
 		err = temporary.Sync()
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,8 +106,65 @@ func checkClouds(path, url string) error {
 
 func TestAnUnknownBackendIsRefusedByName(t *testing.T) {
 	command := newCommand(io.Discard)
-	command.SetArgs([]string{"--backend=docker"})
-	if err := command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), `"docker"`) {
+	command.SetArgs([]string{"--backend=kvm"})
+	if err := command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), `"kvm"`) {
 		t.Errorf("got %v, want an error that names the backend", err)
+	}
+}
+
+func TestFilesBelongToTheOwnerOfTheirDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 1234, 1235); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceFile(filepath.Join(dir, "clouds.yaml"), []byte("clouds: {}")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "clouds.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if owner.Uid != 1234 || owner.Gid != 1235 || info.Mode().Perm() != 0o600 {
+		t.Errorf("it belongs to %d:%d with mode %v", owner.Uid, owner.Gid, info.Mode())
+	}
+}
+
+func TestListeningEverywhereIsToldAsAnAddressOfThisMachine(t *testing.T) {
+	for address, want := range map[string]string{"127.0.0.1:5000": "127.0.0.1:5000", "10.6.0.3:80": "10.6.0.3:80"} {
+		if got := reachable(addressOf(t, address)); got != want {
+			t.Errorf("%s: %s", address, got)
+		}
+	}
+	host, port, err := net.SplitHostPort(reachable(addressOf(t, "[::]:5000")))
+	if ip := net.ParseIP(host); err != nil || port != "5000" || ip.To4() == nil || ip.IsUnspecified() {
+		t.Errorf("[::]:5000: %s port %s, %v", host, port, err)
+	}
+}
+
+func addressOf(t *testing.T, text string) net.Addr {
+	t.Helper()
+	address, err := net.ResolveTCPAddr("tcp", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+func TestTheBackendDockerSaysWhatItLacks(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "none.sock"))
+	for want, args := range map[string][]string{
+		"Docker does not answer": nil,
+		"leave --state out":                 {"--state=" + filepath.Join(t.TempDir(), "cloud.json")},
+	} {
+		command := newCommand(io.Discard)
+		command.SetArgs(append([]string{"--backend=docker"}, args...))
+		err := command.ExecuteContext(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %v, want one line with %q", args, err, want)
+		}
 	}
 }

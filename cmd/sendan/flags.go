@@ -24,6 +24,8 @@ type planeFlags struct {
 	toolsDir      string
 	programsDir   string
 	backend       string
+	cloudImage    string
+	nodeImage     string
 	simulatorArgs []string
 	managerArgs   []string
 }
@@ -33,7 +35,9 @@ func (f *planeFlags) register(cmd *cobra.Command, defaultStateDir, stateDirUsage
 	flags.StringVar(&f.stateDir, "state-dir", defaultStateDir, stateDirUsage)
 	flags.StringVar(&f.toolsDir, "tools-dir", "", "where etcd, kube-apiserver and Cluster API's managers are, as `hack/build-tools.sh --dir` prints it (default: beside this program)")
 	flags.StringVar(&f.programsDir, "programs-dir", "", "where infrastructure-manager and openstack-simulator are (default: beside this program)")
-	flags.StringVar(&f.backend, "backend", "memory", "what the simulated servers run: memory (nodes that exist only in memory) or none")
+	flags.StringVar(&f.backend, "backend", "memory", "what the simulated servers run: memory (nodes that exist only in memory), docker (real nodes in containers) or none")
+	flags.StringVar(&f.cloudImage, "simulator-image", "sendan/openstack-simulator:dev", "image of openstack-simulator, for --backend=docker")
+	flags.StringVar(&f.nodeImage, "node-image", "sendan/node:v1.36.3", "image that servers boot, for --backend=docker")
 	flags.StringArrayVar(&f.simulatorArgs, "simulator-arg", nil, "further argument for openstack-simulator, such as --seed=7; may be repeated")
 	flags.StringArrayVar(&f.managerArgs, "manager-arg", nil, "further argument for infrastructure-manager, such as --v=4; may be repeated")
 }
@@ -46,10 +50,11 @@ func (f *planeFlags) options(report func(plane.Event)) (plane.Options, error) {
 	}
 	beside := filepath.Dir(executable)
 	options := plane.Options{
-		StateDir:      f.stateDir,
-		ToolsDir:      f.toolsDir,
-		ProgramsDir:   f.programsDir,
-		Backend:       f.backend,
+		StateDir:       f.stateDir,
+		ToolsDir:       f.toolsDir,
+		ProgramsDir:    f.programsDir,
+		Backend:        f.backend,
+		SimulatorImage: f.cloudImage, NodeImage: f.nodeImage,
 		SimulatorArgs: f.simulatorArgs,
 		ManagerArgs:   f.managerArgs,
 		Clock:         clockwork.NewRealClock(),

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,6 +33,9 @@ const (
 	shutdownWithin = 20 * time.Second
 
 	bootScript = "/etc/cloud/first-boot"
+	// toolsDirectory comes first in the path of the first boot.
+	toolsDirectory   = "/etc/cloud/bin"
+	kubeletDirectory = "/etc/kubernetes/kubelet.conf.d"
 	// seedDirectory is where cloud-init looks for a config drive that is not a disk.
 	seedDirectory = "/var/lib/cloud/seed/config_drive/openstack/latest/"
 )
@@ -45,8 +47,8 @@ func connect(ctx context.Context) (*client.Client, error) {
 		return nil, fmt.Errorf("--backend docker: %w", err)
 	}
 	if _, err := docker.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
-		return nil, errors.Join(fmt.Errorf("--backend docker: Docker does not answer at %s: %w; start it, and mount its socket into the simulator's container",
-			docker.DaemonHost(), err), docker.Close())
+		_ = docker.Close() // it never had a connection
+		return nil, fmt.Errorf("--backend docker: Docker does not answer: %w; start it, and mount its socket into the simulator's container", err)
 	}
 	return docker, nil
 }
@@ -135,6 +137,9 @@ func (b *Backend) bootFiles(node simulator.Node) ([]installed, error) {
 		{path: bootScript, content: b.script(node), mode: 0o700},
 		{path: "/etc/systemd/system/cloud-final.service", content: firstBootUnit, mode: 0o644},
 		{path: "/etc/systemd/system/multi-user.target.wants/cloud-final.service", target: "../cloud-final.service"},
+		{path: toolsDirectory + "/kubeadm", content: kubeadmWrapper, mode: 0o755},
+		{path: "/etc/default/kubelet", content: kubeletFlags, mode: 0o644},
+		{path: kubeletDirectory + "/10-container.conf", content: kubeletConfig, mode: 0o644},
 		{path: seedDirectory + "meta_data.json", content: metadata, mode: 0o600},
 		{path: seedDirectory + "user_data", content: string(node.UserData), mode: 0o600},
 	}, nil
@@ -152,13 +157,31 @@ Type=oneshot
 ExecStartPre=/bin/sh -c 'mkdir -p /var/lib/cloud/instance && touch /var/lib/cloud/instance/boot-began'
 ExecStartPre=/bin/sh -c 'for i in $(seq 100); do ip -brief address show scope global up | grep -q . && exit 0; sleep 0.1; done; echo "no network after 10 s"'
 ExecStart=` + bootScript + `
-Environment=HOME=/root
+Environment=HOME=/root PATH=` + toolsDirectory + `:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 StandardOutput=journal+console
 StandardError=journal+console
 
 [Install]
 WantedBy=multi-user.target
 `
+
+// What kubeadm and the kubelet find fault with in a container is the host's: its kernel's configuration, its cgroups, its
+// swap. User data that are meant for machines know nothing of that, so it is put right from outside.
+const (
+	kubeadmWrapper = `#!/bin/sh
+PATH=${PATH#` + toolsDirectory + `:}
+case ${1-} in
+init | join) exec kubeadm "$@" --ignore-preflight-errors=SystemVerification,Swap,FileContent--proc-sys-net-bridge-bridge-nf-call-iptables ;;
+esac
+exec kubeadm "$@"
+`
+	kubeletFlags  = "KUBELET_EXTRA_ARGS=--runtime-cgroups=/system.slice/containerd.service --config-dir=" + kubeletDirectory + "\n"
+	kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+failSwapOn: false
+failCgroupV1: false
+`
+)
 
 // script is the first boot of a server.
 func (b *Backend) script(node simulator.Node) string {

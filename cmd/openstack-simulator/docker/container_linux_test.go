@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -92,5 +95,33 @@ func TestUserDataThatCannotBeReadStillMakeABoot(t *testing.T) {
 	script := b.script(simulator.Node{ServerID: "5f2c", Name: "worker-0", UserData: []byte("#cloud-config\nwrite_files: {")})
 	if !strings.Contains(script, "Failed loading yaml blob") {
 		t.Errorf("script:\n%s", script)
+	}
+}
+
+func TestKubeadmOverlooksWhatIsTheHosts(t *testing.T) {
+	dir := t.TempDir()
+	tools, system := dir+"/tools", dir+"/system"
+	for path, content := range map[string]string{
+		tools + "/kubeadm":  strings.ReplaceAll(kubeadmWrapper, toolsDirectory, tools),
+		system + "/kubeadm": "#!/bin/sh\necho $@\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil { //nolint:gosec // it is to be executed
+			t.Fatal(err)
+		}
+	}
+	for arguments, want := range map[string]string{
+		"init --config x": "init --config x --ignore-preflight-errors=SystemVerification,",
+		"join --config x": "join --config x --ignore-preflight-errors=SystemVerification,",
+		"token list":      "token list\n",
+	} {
+		command := exec.CommandContext(t.Context(), "sh", "-c", "kubeadm "+arguments)
+		command.Env = []string{"PATH=" + tools + ":" + system + ":/usr/bin:/bin"}
+		output, err := command.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(output), want) {
+			t.Errorf("kubeadm %s: %q, %v", arguments, output, err)
+		}
 	}
 }

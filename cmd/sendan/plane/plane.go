@@ -44,8 +44,10 @@ type Options struct {
 	ToolsDir string
 	// ProgramsDir holds infrastructure-manager and openstack-simulator.
 	ProgramsDir string
-	// Backend is what the simulator's servers run: memory or none.
+	// Backend is what the simulator's servers run: memory, none or docker.
 	Backend string
+	// SimulatorImage and NodeImage are what the backend docker runs.
+	SimulatorImage, NodeImage string
 	// SimulatorArgs and ManagerArgs are added to the simulator's and the provider's arguments.
 	SimulatorArgs []string
 	ManagerArgs   []string
@@ -67,8 +69,10 @@ type Plane struct {
 	ports      map[string]int
 	unlock     func()
 	block      *loopbackBlock
+	cloud      *containerCloud // nil where the cloud is a process
 	supervisor *supervisor
 
+	cloudURL          string
 	planeTLS, etcdTLS *tls.Config
 	webhookBundle     []byte
 	restConfig        *rest.Config
@@ -78,7 +82,7 @@ type Plane struct {
 // Start brings a plane up. When that fails, or ctx ends, nothing is left running.
 func Start(ctx context.Context, options Options) (*Plane, error) {
 	p := &Plane{options: options}
-	if err := p.prepare(); err != nil {
+	if err := p.prepare(ctx); err != nil {
 		p.Stop()
 		return nil, err
 	}
@@ -93,6 +97,11 @@ func Start(ctx context.Context, options Options) (*Plane, error) {
 func (p *Plane) Stop() {
 	if p.supervisor != nil {
 		p.supervisor.stop()
+	}
+	if p.cloud != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), cloudStopsWithin)
+		p.cloud.remove(ctx)
+		cancel()
 	}
 	if p.block != nil {
 		p.block.release()
@@ -112,7 +121,7 @@ func (p *Plane) Client() client.WithWatch { return p.client }
 func (p *Plane) APIServerURL() string { return "https://" + loopback(p.ports[APIServer]) }
 
 // SimulatorURL is where the simulated cloud is reached.
-func (p *Plane) SimulatorURL() string { return "http://" + loopback(p.ports[Simulator]) }
+func (p *Plane) SimulatorURL() string { return p.cloudURL }
 
 // PID of a program, false while it does not run.
 func (p *Plane) PID(program string) (int, bool) { return p.supervisor.pid(program) }
@@ -122,7 +131,7 @@ func (p *Plane) PID(program string) (int, bool) { return p.supervisor.pid(progra
 func (p *Plane) Kill(program string) error { return p.supervisor.kill(program) }
 
 // prepare writes everything the programs need.
-func (p *Plane) prepare() error {
+func (p *Plane) prepare(ctx context.Context) error {
 	dir, err := filepath.Abs(p.options.StateDir)
 	if err != nil {
 		return fmt.Errorf("find state directory: %w", err)
@@ -140,6 +149,9 @@ func (p *Plane) prepare() error {
 	if err := rotateLogs(p.layout.Logs()); err != nil {
 		return err
 	}
+	if err := p.layout.forgetURL(); err != nil {
+		return err
+	}
 	if p.ports, err = choosePorts(p.layout.ports(), portNames()); err != nil {
 		return err
 	}
@@ -155,7 +167,19 @@ func (p *Plane) prepare() error {
 	if err := p.issueCertificates(p.options.Clock.Now()); err != nil {
 		return err
 	}
-	return p.connect()
+	if err := p.connect(); err != nil {
+		return err
+	}
+	return p.prepareCloud(ctx)
+}
+
+func (p *Plane) prepareCloud(ctx context.Context) error {
+	if p.options.Backend != DockerBackend {
+		return nil
+	}
+	cloud := newContainerCloud(p.layout.Dir)
+	p.cloud = &cloud
+	return cloud.prepare(ctx, p.options.SimulatorImage, p.options.NodeImage)
 }
 
 // requirePrograms names everything that is missing at once, before anything is started.
@@ -259,10 +283,14 @@ func (p *Plane) connect() error {
 // run starts the programs: what stores, what serves, what the kinds are, then what acts on them.
 func (p *Plane) run(ctx context.Context) error {
 	p.supervisor = newSupervisor(p.layout, p.options.Clock, p.options.Report)
-	if err := p.supervisor.startStage(ctx, p.etcd()); err != nil {
+	err := p.supervisor.startStage(ctx, p.etcd())
+	if err != nil {
 		return err
 	}
 	if err := p.supervisor.startStage(ctx, p.apiServer(), p.simulator()); err != nil {
+		return err
+	}
+	if p.cloudURL, err = p.layout.writtenURL(); err != nil {
 		return err
 	}
 	manifests, err := providers(p.options.ToolsDir)

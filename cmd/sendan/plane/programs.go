@@ -183,23 +183,30 @@ func (p *Plane) managerPrograms() []Program {
 
 func (p *Plane) simulator() Program {
 	args := []string{
-		"--listen=" + loopback(p.ports[Simulator]),
-		"--backend=" + p.options.Backend,
-		"--scenario=" + p.layout.scenario(),
 		"--clouds-yaml=" + p.layout.CloudsYAML(),
 		"--url-file=" + p.layout.SimulatorURL(),
 	}
 	if p.options.KeepCloud {
 		args = append(args, "--state="+p.layout.cloudState())
 	}
-	return Program{
-		Name:        Simulator,
-		Path:        p.own(Simulator),
-		Args:        append(args, p.options.SimulatorArgs...),
-		Ready:       p.answers(p.SimulatorURL()+"/_simulator/health", nil),
-		ReadyWithin: readyWithin,
-		StopWithin:  stopWithin,
+	program := Program{Name: Simulator, Path: p.own(Simulator), ReadyWithin: readyWithin, StopWithin: stopWithin}
+	if p.cloud != nil {
+		program = p.cloud.program(p.layout, p.options.SimulatorImage, p.options.NodeImage, args)
+	} else {
+		program.Args = append(args,
+			"--listen="+loopback(p.ports[Simulator]), "--backend="+p.options.Backend, "--scenario="+p.layout.scenario())
 	}
+	program.Args = append(program.Args, p.options.SimulatorArgs...)
+	program.Ready = p.cloudAnswers
+	return program
+}
+
+func (p *Plane) cloudAnswers(ctx context.Context) error {
+	url, err := p.layout.writtenURL()
+	if err != nil {
+		return err
+	}
+	return p.answers(url+"/_simulator/health", nil)(ctx)
 }
 
 // answers is a health check that wants status 200.
