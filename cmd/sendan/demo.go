@@ -118,6 +118,9 @@ func startDemo(ctx context.Context, flags planeFlags, report func(plane.Event)) 
 		p.Stop()
 		return nil, err
 	}
+	if flags.backend == plane.DockerBackend {
+		t.addPodNetwork(demomanifests.PodNetwork)
+	}
 	return &demo{plane: p, cloud: newSimulatedCloud(p), tenant: t, clock: options.Clock}, nil
 }
 

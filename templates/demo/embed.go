@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed cluster.yaml
 var Cluster []byte
+
+// PodNetwork is cni.yaml, which real nodes need to become Ready.
+//
+//go:embed cni.yaml
+var PodNetwork []byte

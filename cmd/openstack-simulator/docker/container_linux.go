@@ -92,8 +92,10 @@ func (b *Backend) create(ctx context.Context, node simulator.Node) (string, erro
 	for _, port := range node.Ports {
 		host.DNS = append(host.DNS, port.Network.DNSNameservers...)
 	}
+	// The names that kind's entrypoint asks for; there is nobody to ask while the cables are not plugged in.
+	host.ExtraHosts = []string{"host.docker.internal:127.0.0.1"}
 	if len(node.Addresses) > 0 {
-		host.ExtraHosts = []string{node.Name + ":" + node.Addresses[0]}
+		host.ExtraHosts = append(host.ExtraHosts, node.Name+":"+node.Addresses[0])
 	}
 	name := fmt.Sprintf("sendan-%s-%.8s", node.Name, node.ServerID)
 	made, err := b.docker.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, Config: config, HostConfig: host})

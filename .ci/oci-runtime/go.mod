@@ -1,0 +1,3 @@
+module github.com/sendan-io/sendan/ci/oci-runtime
+
+go 1.26.0
