@@ -10,6 +10,11 @@ BENCH_RESULTS  := bench/results.md
 GO_TEST_FLAGS  ?= -race
 # Etcd and the API server need longer than envtest's 20 s to start on a small machine.
 APISERVER_START_TIMEOUT ?= 120s
+# What the demo's servers run: memory, or docker for real nodes in containers.
+NODES          ?= memory
+# The image that real nodes boot, where it is not to be built.
+NODE_IMAGE     ?=
+DEMO_FLAGS      = --backend $(NODES) --tools-dir $(TOOLS_DIR) $(if $(NODE_IMAGE),--node-image $(NODE_IMAGE))
 
 # Evaluated where used, since the set of tools changes with the pins in hack/tools.
 TOOLS_DIR = $(shell $(BUILD_TOOLS) --dir)
@@ -48,6 +53,15 @@ generate: ## Generate deep copies, CRDs, RBAC and webhook configurations from th
 	$(TOOLS_DIR)/controller-gen rbac:roleName=manager-role webhook paths=./controllers/... \
 		output:rbac:artifacts:config=config/rbac output:webhook:artifacts:config=config/webhook
 
+.PHONY: images
+images: ## Build the images that real nodes need from Go modules and Debian packages; needs Docker, and root for the first time
+	@NODE_IMAGE=$(NODE_IMAGE) test/image/build.sh node openstack-simulator
+
+# Nothing but the demo with real nodes needs images.
+.PHONY: demo-images
+demo-images:
+	@if [[ $(NODES) == docker ]]; then NODE_IMAGE=$(NODE_IMAGE) test/image/build.sh node openstack-simulator; fi
+
 ##@ Check
 
 .PHONY: lint
@@ -75,12 +89,12 @@ bench: build plane-tools ## Measure time to Ready, cloud calls and memory into b
 ##@ Try
 
 .PHONY: demo
-demo: build plane-tools ## Start a management plane and a simulated cloud, and watch a cluster become Ready
-	$(BIN)/sendan demo --tools-dir $(TOOLS_DIR)
+demo: build plane-tools demo-images ## Start a management plane and a simulated cloud, and watch a cluster become Ready
+	$(BIN)/sendan demo $(DEMO_FLAGS)
 
 .PHONY: demo-check
-demo-check: build plane-tools ## Run the demo without a terminal: create, scale, replace, delete, nothing left over
-	$(BIN)/sendan demo --check --tools-dir $(TOOLS_DIR)
+demo-check: build plane-tools demo-images ## Run the demo without a terminal: create, scale, replace, delete, nothing left over
+	$(BIN)/sendan demo --check $(DEMO_FLAGS)
 
 .PHONY: demo-chaos
 demo-chaos: build plane-tools ## Create and delete the demo's cluster while its provider is killed ten times

@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	runc          = "/usr/sbin/runc"
-	notToBeHad    = "CAP_SYS_RESOURCE"
-	openFiles     = "RLIMIT_NOFILE"
-	writeableOnly = 0o600
+	runc       = "/usr/sbin/runc"
+	notToBeHad = "CAP_SYS_RESOURCE"
+	openFiles  = "RLIMIT_NOFILE"
+	ownerOnly  = 0o600
 )
 
 func main() {
@@ -86,7 +86,7 @@ func lower(file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, text, writeableOnly)
+	return os.WriteFile(file, text, ownerOnly)
 }
 
 func lowerCapabilities(process map[string]any) {

@@ -158,7 +158,7 @@ func TestTheBackendDockerSaysWhatItLacks(t *testing.T) {
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "none.sock"))
 	for want, args := range map[string][]string{
 		"Docker does not answer": nil,
-		"leave --state out":                 {"--state=" + filepath.Join(t.TempDir(), "cloud.json")},
+		"leave --state out":      {"--state=" + filepath.Join(t.TempDir(), "cloud.json")},
 	} {
 		command := newCommand(io.Discard)
 		command.SetArgs(append([]string{"--backend=docker"}, args...))

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/cmd/sendan/plane"
 )
 
 const (
@@ -85,7 +86,7 @@ func check(ctx context.Context, out, errOut io.Writer, flags planeFlags, chaos c
 		_, _ = fmt.Fprintln(errOut, err)
 		return verdict{err: err}
 	}
-	c := &checker{demo: d, out: out, killer: newKiller(d, out, chaos)}
+	c := &checker{demo: d, out: out, realNodes: flags.backend == plane.DockerBackend, killer: newKiller(d, out, chaos)}
 	v := c.run(ctx)
 	if v.err != nil {
 		d.diagnose(ctx, errOut)
@@ -103,6 +104,8 @@ func check(ctx context.Context, out, errOut io.Writer, flags planeFlags, chaos c
 type checker struct {
 	*demo
 	out io.Writer
+	// realNodes run pods, but have no GPUs: no container pretends to.
+	realNodes bool
 	// killer of the provider, nil when it is left alone.
 	killer *killer
 	// workers and flavor are what the cluster should have now.
@@ -133,13 +136,16 @@ func (c *checker) steps() []step {
 		create.killing, remove.killing = &creation, &deletion
 		return []step{create, remove}
 	}
-	return []step{
-		create,
-		{name: "scale the workers to 5", within: scaleDeadline, act: c.scaleTo(5), missing: c.clusterAsWanted},
-		{name: "scale the workers to 1", within: scaleDeadline, act: c.scaleTo(1), missing: c.clusterAsWanted},
-		{name: "replace flavor " + firstFlavor + " by " + secondFlavor, within: replaceDeadline, act: c.changeFlavor, missing: c.flavorReplaced},
-		remove,
+	steps := []step{create}
+	if c.realNodes {
+		steps = append(steps, step{name: "pods of different nodes talk", within: scaleDeadline, act: c.applyProbes, missing: c.probesDone})
 	}
+	return append(steps,
+		step{name: "scale the workers to 5", within: scaleDeadline, act: c.scaleTo(5), missing: c.clusterAsWanted},
+		step{name: "scale the workers to 1", within: scaleDeadline, act: c.scaleTo(1), missing: c.clusterAsWanted},
+		step{name: "replace flavor " + firstFlavor + " by " + secondFlavor, within: replaceDeadline, act: c.changeFlavor, missing: c.flavorReplaced},
+		remove,
+	)
 }
 
 func (c *checker) run(ctx context.Context) verdict {
@@ -291,7 +297,7 @@ func (c *checker) workersAsWanted(nodes []corev1.Node) error {
 		if _, found := node.Labels[controlPlaneLabel]; found {
 			continue
 		}
-		if gpus(node) != c.workerGPUs {
+		if gpus(node) != c.workerGPUs && !c.realNodes {
 			return fmt.Errorf("node %s has %d GPUs, it should have %d", node.Name, gpus(node), c.workerGPUs)
 		}
 	}
@@ -313,8 +319,26 @@ func (c *checker) serversAsWanted(ctx context.Context, wanted int) error {
 			workers++
 		}
 	}
+	if err := c.containersAsWanted(ctx, wanted); err != nil {
+		return err
+	}
 	if len(servers) != wanted || workers != c.workers {
 		return fmt.Errorf("the cloud has %d servers, %d of flavor %s; there should be %d and %d", len(servers), workers, c.flavor, wanted, c.workers)
+	}
+	return nil
+}
+
+// containersAsWanted believes not even the cloud.
+func (c *checker) containersAsWanted(ctx context.Context, wanted int) error {
+	if !c.realNodes {
+		return nil
+	}
+	names, err := c.plane.ServerContainers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(names) != wanted {
+		return fmt.Errorf("there are %d containers, there should be %d: %s", len(names), wanted, strings.Join(names, " "))
 	}
 	return nil
 }
@@ -365,7 +389,7 @@ func (c *checker) nothingLeft(ctx context.Context) error {
 	if objects.total() != 0 {
 		return fmt.Errorf("the cloud still has %s", objects)
 	}
-	return nil
+	return c.containersAsWanted(ctx, 0)
 }
 
 // dependentsGone looks for what garbage collection removes with a Cluster. The Secret with the

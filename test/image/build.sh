@@ -39,7 +39,7 @@ in_docker() { docker image inspect "$1" >/dev/null 2>&1; }
 tag() { docker tag "$1" "${1%-*}"; }
 
 tool() {
-	"$build_tools" "$1" >&2
+	"$build_tools" "$1" >/dev/null
 	readlink -f "$("$build_tools" --dir)/$1"
 }
 
@@ -101,22 +101,22 @@ build_program() {
 # component IMAGE PROGRAM FILE: an image of a Kubernetes component, whose program is found on the path.
 component() { from_scratch "$1" "/usr/local/bin/$2" "$3" "ENTRYPOINT [\"/usr/local/bin/$2\"]"; }
 
-# kube_proxy IMAGE ROOTFS: kube-proxy works with the tools of netfilter, which need their libraries.
+# kube_proxy IMAGE ROOTFS: kube-proxy works with the tools of netfilter, which need their plugins and libraries.
 kube_proxy() {
-	local image=$1 rootfs=$2 root=$work/kube-proxy-root program library
-	mkdir -p "$root"
+	local image=$1 rootfs=$2 root=$work/kube-proxy-root program file
+	local -a files
+	mkdir -p "$root/run" "$root/tmp" "$root/usr/sbin"
 	for program in nft xtables-nft-multi conntrack; do
-		program=$(chroot "$rootfs" readlink -f "$(chroot "$rootfs" sh -c "command -v $program")")
-		install -D -m 0755 "$rootfs$program" "$root$program"
-		while read -r library; do
-			install -D -m 0755 "$rootfs$(chroot "$rootfs" readlink -f "$library")" "$root$library"
-		done < <(chroot "$rootfs" ldd "$program" | grep -oE '/[^ ]+')
+		files+=("$(chroot "$rootfs" sh -c "readlink -f \$(command -v $program)")")
+	done
+	mapfile -t -O "${#files[@]}" files < <(cd "$rootfs" && printf '/%s\n' usr/lib/*/xtables/*.so)
+	mapfile -t -O "${#files[@]}" files < <(chroot "$rootfs" ldd "${files[@]}" | grep -oE '(=> |^\s)/[^ ]+' | grep -oE '/.*' | sort -u)
+	for file in "${files[@]}"; do
+		install -D -m 0755 "$rootfs$(chroot "$rootfs" readlink -f "$file")" "$root$file"
 	done
 	for program in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
 		ln -s xtables-nft-multi "$root/usr/sbin/$program"
 	done
-	(cd "$rootfs" && cp -a --parents usr/lib/*/xtables "$root")
-	mkdir -p "$root/run" "$root/tmp"
 	install -D -m 0755 "$(tool kube-proxy)" "$root/usr/local/bin/kube-proxy"
 	tar -C "$root" --owner=0 --group=0 -c . |
 		docker import --change "ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" - "$image" >/dev/null
@@ -164,7 +164,7 @@ populate() {
 	grep -q "$sandbox" "$rootfs/etc/containerd/config.toml" || fail "containerd's configuration names no sandbox image"
 	# A node may not ask for a better score than it has itself.
 	sed -i 's|restrict_oom_score_adj = false|restrict_oom_score_adj = true|' "$rootfs/etc/containerd/config.toml"
-	chroot "$rootfs" ctr oci spec | jq '
+	chroot "$rootfs" ctr oci spec 2>/dev/null | jq '
 		.hooks.createContainer += [{"path": "/kind/bin/mount-product-files.sh"}] | del(.process.rlimits)' >"$rootfs/etc/containerd/cri-base.json"
 	echo "$version" >"$rootfs/kind/version"
 	mkdir -p "$rootfs/etc/kubernetes/manifests" "$rootfs/var/lib/kubelet"

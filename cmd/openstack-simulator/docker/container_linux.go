@@ -167,11 +167,29 @@ StandardError=journal+console
 WantedBy=multi-user.target
 `
 
-// What kubeadm and the kubelet find fault with in a container is the host's: its kernel's configuration, its cgroups, its
-// swap. User data that are meant for machines know nothing of that, so it is put right from outside.
+// What kubeadm, the kubelet and kube-proxy find fault with in a container is the host's: its kernel's configuration, its
+// cgroups, its swap, its table of connections. User data that are meant for machines know nothing of that, so it is put
+// right from outside.
 const (
 	kubeadmWrapper = `#!/bin/sh
 PATH=${PATH#` + toolsDirectory + `:}
+config= previous=
+for argument; do
+	case $argument in
+	--config=*) config=${argument#--config=} ;;
+	*) if [ "$previous" = --config ]; then config=$argument; fi ;;
+	esac
+	previous=$argument
+done
+if [ "${1-}" = init ] && [ -f "$config" ] && ! grep -q '^kind: KubeProxyConfiguration' "$config"; then
+	cat >>"$config" <<'END'
+---
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+conntrack:
+  maxPerCore: 0
+END
+fi
 case ${1-} in
 init | join) exec kubeadm "$@" --ignore-preflight-errors=SystemVerification,Swap,FileContent--proc-sys-net-bridge-bridge-nf-call-iptables ;;
 esac

@@ -98,7 +98,9 @@ func TestUserDataThatCannotBeReadStillMakeABoot(t *testing.T) {
 	}
 }
 
-func TestKubeadmOverlooksWhatIsTheHosts(t *testing.T) {
+// installKubeadm puts the wrapper before a kubeadm that prints its arguments, and returns the path with both.
+func installKubeadm(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	tools, system := dir+"/tools", dir+"/system"
 	for path, content := range map[string]string{
@@ -112,16 +114,45 @@ func TestKubeadmOverlooksWhatIsTheHosts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return "PATH=" + tools + ":" + system + ":/usr/bin:/bin"
+}
+
+func TestKubeadmOverlooksWhatIsTheHosts(t *testing.T) {
+	path := installKubeadm(t)
 	for arguments, want := range map[string]string{
 		"init --config x": "init --config x --ignore-preflight-errors=SystemVerification,",
 		"join --config x": "join --config x --ignore-preflight-errors=SystemVerification,",
 		"token list":      "token list\n",
 	} {
 		command := exec.CommandContext(t.Context(), "sh", "-c", "kubeadm "+arguments)
-		command.Env = []string{"PATH=" + tools + ":" + system + ":/usr/bin:/bin"}
+		command.Env = []string{path}
 		output, err := command.CombinedOutput()
 		if err != nil || !strings.HasPrefix(string(output), want) {
 			t.Errorf("kubeadm %s: %q, %v", arguments, output, err)
+		}
+	}
+}
+
+func TestKubeProxyLeavesTheHostsConnectionsAlone(t *testing.T) {
+	path, mine := installKubeadm(t), "kind: ClusterConfiguration\n"
+	for arguments, want := range map[string]bool{"init --config FILE": true, "init --config=FILE -v 5": true, "join --config FILE": false} {
+		file := filepath.Join(t.TempDir(), "kubeadm.yaml")
+		if err := os.WriteFile(file, []byte(mine), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // kubeadm may be tried again
+			command := exec.CommandContext(t.Context(), "sh", "-c", "kubeadm "+strings.ReplaceAll(arguments, "FILE", file))
+			command.Env = []string{path}
+			if output, err := command.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v", output, err)
+			}
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(string(text), "maxPerCore: 0"); !strings.HasPrefix(string(text), mine) || (got == 1) != want || got > 1 {
+			t.Errorf("kubeadm %s:\n%s", arguments, text)
 		}
 	}
 }

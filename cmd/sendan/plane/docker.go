@@ -42,16 +42,16 @@ func (c containerCloud) prepare(ctx context.Context, images ...string) error {
 	if _, err := exec.LookPath("docker"); err != nil {
 		return errors.New("real nodes need Docker, and there is no docker command: install Docker, or leave out NODES=docker")
 	}
-	if err := docker(ctx, "version"); err != nil {
+	if _, err := docker(ctx, "version"); err != nil {
 		return fmt.Errorf("real nodes need Docker, and it does not answer: %w; start it, and see that you may use it", err)
 	}
 	for _, image := range images {
-		if err := docker(ctx, "image", "inspect", image); err != nil {
+		if _, err := docker(ctx, "image", "inspect", image); err != nil {
 			return fmt.Errorf("find image %s: %w; `make images` builds it", image, err)
 		}
 	}
 	c.remove(ctx)
-	if err := docker(ctx, "network", "create", c.name); err != nil {
+	if _, err := docker(ctx, "network", "create", c.name); err != nil {
 		return fmt.Errorf("make a network for the cloud: %w", err)
 	}
 	return nil
@@ -59,21 +59,30 @@ func (c containerCloud) prepare(ctx context.Context, images ...string) error {
 
 // remove takes away the network, and the container if it did not end by itself. What is not there is no error.
 func (c containerCloud) remove(ctx context.Context) {
-	_ = docker(ctx, "rm", "--force", "--volumes", c.name)
-	_ = docker(ctx, "network", "rm", c.name)
+	_, _ = docker(ctx, "rm", "--force", "--volumes", c.name)
+	_, _ = docker(ctx, "network", "rm", c.name)
 }
 
-// docker runs a command; its error is the last line of what the command said.
-func docker(ctx context.Context, args ...string) error {
+// servers are the names of the containers that are servers of this cloud, running or not.
+func (c containerCloud) servers(ctx context.Context) ([]string, error) {
+	output, err := docker(ctx, "ps", "--all", "--filter", "label=io.sendan.simulator="+c.name, "--format", "{{.Names}}")
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return strings.Fields(output), nil
+}
+
+// docker runs a command and returns its output; its error is the last line of what the command said.
+func docker(ctx context.Context, args ...string) (string, error) {
 	output, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
 	if err == nil {
-		return nil
+		return string(output), nil
 	}
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	if last := lines[len(lines)-1]; last != "" {
-		return errors.New(last)
+		return "", errors.New(last)
 	}
-	return err
+	return "", err
 }
 
 // program runs the simulator. Its files come out in the state directory, which has the same path inside.

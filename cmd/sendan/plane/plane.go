@@ -123,6 +123,14 @@ func (p *Plane) APIServerURL() string { return "https://" + loopback(p.ports[API
 // SimulatorURL is where the simulated cloud is reached.
 func (p *Plane) SimulatorURL() string { return p.cloudURL }
 
+// ServerContainers are the names of the containers that are servers of the cloud; none where servers are not real.
+func (p *Plane) ServerContainers(ctx context.Context) ([]string, error) {
+	if p.cloud == nil {
+		return nil, nil
+	}
+	return p.cloud.servers(ctx)
+}
+
 // PID of a program, false while it does not run.
 func (p *Plane) PID(program string) (int, bool) { return p.supervisor.pid(program) }
 
