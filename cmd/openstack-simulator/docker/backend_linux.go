@@ -158,7 +158,7 @@ func (b *Backend) start(ctx context.Context, s *server) error {
 	}
 	if !state.Running {
 		return fmt.Errorf("the container ended at once with status %d: %s; its log ends with: %s",
-			state.ExitCode, state.Error, lastLine(b.ConsoleLog(s.node.ServerID)))
+			state.ExitCode, state.Error, lastLine(b.console(ctx, s)))
 	}
 	for i, port := range s.node.Ports {
 		if err := b.wiring.plug(state.Pid, i, s.node.ServerID, port); err != nil {
@@ -271,7 +271,11 @@ func (b *Backend) ConsoleLog(serverID string) string {
 	if err != nil || s.container == "" {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), consoleWithin)
+	return b.console(context.Background(), s)
+}
+
+func (b *Backend) console(ctx context.Context, s *server) string {
+	ctx, cancel := context.WithTimeout(ctx, consoleWithin)
 	defer cancel()
 	log, err := b.docker.ContainerLogs(ctx, s.container, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: consoleLines})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"path"
 	"slices"
@@ -301,13 +300,4 @@ func (b *Backend) removeAll(ctx context.Context) error {
 		removals.Go(func() error { return b.remove(ctx, c.ID) })
 	}
 	return removals.Wait()
-}
-
-// firstOf is the first address of one family, for what can have one only.
-func firstOf(addresses []netip.Prefix, want func(netip.Addr) bool) (netip.Prefix, bool) {
-	i := slices.IndexFunc(addresses, func(p netip.Prefix) bool { return want(p.Addr()) })
-	if i < 0 {
-		return netip.Prefix{}, false
-	}
-	return addresses[i], true
 }

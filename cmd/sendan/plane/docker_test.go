@@ -67,8 +67,8 @@ func TestACloudReplacesWhatAnEarlierRunLeft(t *testing.T) {
 }
 
 func TestCloudsOfDifferentStateDirectoriesDoNotMeet(t *testing.T) {
-	if newContainerCloud("/a").name == newContainerCloud("/b").name || newContainerCloud("/a") != newContainerCloud("/a") {
-		t.Error("the name does not follow from the state directory")
+	if first, second := newContainerCloud("/a"), newContainerCloud("/b"); first == second {
+		t.Errorf("both are called %s", first.name)
 	}
 }
 

@@ -64,13 +64,15 @@ type Options struct {
 
 // Plane is a management plane that runs.
 type Plane struct {
-	options    Options
-	layout     Layout
-	ports      map[string]int
-	unlock     func()
-	block      *loopbackBlock
-	cloud      *containerCloud // nil where the cloud is a process
-	supervisor *supervisor
+	options Options
+	layout  Layout
+	ports   map[string]int
+	unlock  func()
+	block   *loopbackBlock
+	// cloud and removeCloud are nil where the cloud is a process.
+	cloud       *containerCloud
+	removeCloud func()
+	supervisor  *supervisor
 
 	cloudURL          string
 	planeTLS, etcdTLS *tls.Config
@@ -98,10 +100,8 @@ func (p *Plane) Stop() {
 	if p.supervisor != nil {
 		p.supervisor.stop()
 	}
-	if p.cloud != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), cloudStopsWithin)
-		p.cloud.remove(ctx)
-		cancel()
+	if p.removeCloud != nil {
+		p.removeCloud()
 	}
 	if p.block != nil {
 		p.block.release()
@@ -187,6 +187,11 @@ func (p *Plane) prepareCloud(ctx context.Context) error {
 	}
 	cloud := newContainerCloud(p.layout.Dir)
 	p.cloud = &cloud
+	p.removeCloud = func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), cloudStopsWithin)
+		defer cancel()
+		cloud.remove(ending)
+	}
 	return cloud.prepare(ctx, p.options.SimulatorImage, p.options.NodeImage)
 }
 

@@ -193,8 +193,8 @@ func (p *Plane) simulator() Program {
 	if p.cloud != nil {
 		program = p.cloud.program(p.layout, p.options.SimulatorImage, p.options.NodeImage, args)
 	} else {
-		program.Args = append(args,
-			"--listen="+loopback(p.ports[Simulator]), "--backend="+p.options.Backend, "--scenario="+p.layout.scenario())
+		args = append(args, "--listen="+loopback(p.ports[Simulator]), "--backend="+p.options.Backend, "--scenario="+p.layout.scenario())
+		program.Args = args
 	}
 	program.Args = append(program.Args, p.options.SimulatorArgs...)
 	program.Ready = p.cloudAnswers
