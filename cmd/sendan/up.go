@@ -18,6 +18,8 @@ func newUpCommand() *cobra.Command {
 		Long: `up starts etcd, a Kubernetes API server with garbage collection, the managers of Cluster API, Sendan's
 provider and a simulated OpenStack as child processes, and keeps them running until Ctrl-C.
 
+With --backend=docker the servers are containers, which end with the cloud: each start begins anew.
+
 The state directory holds management.kubeconfig, clouds.yaml, simulator.url and logs/. Starting again on
 the same directory goes on with the same API objects, the same simulated cloud with its nodes and, where free,
 the same ports. To begin anew, remove the directory.`,
@@ -29,7 +31,12 @@ the same ports. To begin anew, remove the directory.`,
 			if err != nil {
 				return err
 			}
-			options.KeepCloud = true
+			options.KeepCloud = flags.backend != plane.DockerBackend
+			if !options.KeepCloud {
+				if err := plane.Discard(flags.stateDir); err != nil {
+					return err
+				}
+			}
 			p, err := plane.Start(cmd.Context(), options)
 			if err != nil {
 				return err
