@@ -106,6 +106,9 @@ type checker struct {
 	out io.Writer
 	// realNodes run pods, but have no GPUs: no container pretends to.
 	realNodes bool
+	// failedHost is a hypervisor without power, and failedServers how many servers it had.
+	failedHost    string
+	failedServers int
 	// killer of the provider, nil when it is left alone.
 	killer *killer
 	// workers and flavor are what the cluster should have now.
@@ -138,7 +141,7 @@ func (c *checker) steps() []step {
 	}
 	steps := []step{create}
 	if c.realNodes {
-		steps = append(steps, step{name: "pods of different nodes talk", within: scaleDeadline, act: c.applyProbes, missing: c.probesDone})
+		steps = append(steps, c.stepsOfRealNodes()...)
 	}
 	return append(steps,
 		step{name: "scale the workers to 5", within: scaleDeadline, act: c.scaleTo(5), missing: c.clusterAsWanted},
@@ -324,21 +327,6 @@ func (c *checker) serversAsWanted(ctx context.Context, wanted int) error {
 	}
 	if len(servers) != wanted || workers != c.workers {
 		return fmt.Errorf("the cloud has %d servers, %d of flavor %s; there should be %d and %d", len(servers), workers, c.flavor, wanted, c.workers)
-	}
-	return nil
-}
-
-// containersAsWanted believes not even the cloud.
-func (c *checker) containersAsWanted(ctx context.Context, wanted int) error {
-	if !c.realNodes {
-		return nil
-	}
-	names, err := c.plane.ServerContainers(ctx)
-	if err != nil {
-		return err
-	}
-	if len(names) != wanted {
-		return fmt.Errorf("there are %d containers, there should be %d: %s", len(names), wanted, strings.Join(names, " "))
 	}
 	return nil
 }

@@ -96,6 +96,7 @@ type server struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
 	Flavor string `json:"flavor"`
+	Host   string `json:"host"`
 }
 
 func (c simulatedCloud) servers(ctx context.Context) ([]server, error) {
@@ -106,8 +107,18 @@ func (c simulatedCloud) servers(ctx context.Context) ([]server, error) {
 	return answer.Servers, err
 }
 
+// switchHost lets a hypervisor fail with all that runs on it, or brings it back.
+func (c simulatedCloud) switchHost(ctx context.Context, name string, up bool) error {
+	change := fmt.Sprintf(`{"up":%t}`, up)
+	return c.ask(ctx, http.MethodPost, "/_simulator/hosts/"+name, change, &struct{}{})
+}
+
 func (c simulatedCloud) get(ctx context.Context, path string, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.baseURL+path, nil)
+	return c.ask(ctx, http.MethodGet, path, "", answer)
+}
+
+func (c simulatedCloud) ask(ctx context.Context, method, path, body string, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, method, c.baseURL+path, strings.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask the simulator: %w", err)
 	}
@@ -117,10 +128,10 @@ func (c simulatedCloud) get(ctx context.Context, path string, answer any) error 
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask the simulator: GET %s: %s", path, response.Status)
+		return fmt.Errorf("ask the simulator: %s %s: %s", method, path, response.Status)
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return fmt.Errorf("read the simulator's answer to GET %s: %w", path, err)
+		return fmt.Errorf("read the simulator's answer to %s %s: %w", method, path, err)
 	}
 	return nil
 }

@@ -63,9 +63,9 @@ func (c containerCloud) remove(ctx context.Context) {
 	_, _ = docker(ctx, "network", "rm", c.name)
 }
 
-// servers are the names of the containers that are servers of this cloud, running or not.
-func (c containerCloud) servers(ctx context.Context) ([]string, error) {
-	output, err := docker(ctx, "ps", "--all", "--filter", "label=io.sendan.simulator="+c.name, "--format", "{{.Names}}")
+// servers are the names of the containers that are servers of this cloud, of all or of those that run.
+func (c containerCloud) servers(ctx context.Context, running bool) ([]string, error) {
+	output, err := docker(ctx, "ps", fmt.Sprintf("--all=%t", !running), "--filter", "label=io.sendan.simulator="+c.name, "--format", "{{.Names}}")
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}

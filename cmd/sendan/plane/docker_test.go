@@ -75,7 +75,7 @@ func TestCloudsOfDifferentStateDirectoriesDoNotMeet(t *testing.T) {
 func TestTheServersOfACloudAreThoseOfItsLabel(t *testing.T) {
 	notes := fakeDocker(t, "printf 'one\\ntwo\\n'")
 	cloud := newContainerCloud("/state")
-	names, err := cloud.servers(t.Context())
+	names, err := cloud.servers(t.Context(), true)
 	if err != nil || strings.Join(names, " ") != "one two" {
 		t.Errorf("%v, %v", names, err)
 	}

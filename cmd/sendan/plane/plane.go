@@ -123,12 +123,13 @@ func (p *Plane) APIServerURL() string { return "https://" + loopback(p.ports[API
 // SimulatorURL is where the simulated cloud is reached.
 func (p *Plane) SimulatorURL() string { return p.cloudURL }
 
-// ServerContainers are the names of the containers that are servers of the cloud; none where servers are not real.
-func (p *Plane) ServerContainers(ctx context.Context) ([]string, error) {
+// ServerContainers are the names of the containers that are servers of the cloud, of all or of those that run; none
+// where servers are not real.
+func (p *Plane) ServerContainers(ctx context.Context, running bool) ([]string, error) {
 	if p.cloud == nil {
 		return nil, nil
 	}
-	return p.cloud.servers(ctx)
+	return p.cloud.servers(ctx, running)
 }
 
 // PID of a program, false while it does not run.
