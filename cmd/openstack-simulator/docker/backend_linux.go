@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -52,8 +53,14 @@ type Backend struct {
 
 // server is one container and what is plugged into it.
 type server struct {
-	node      simulator.Node
-	container string // id; empty until it is created
+	node simulator.Node
+	// container is an id, empty until it is created. A console may be read meanwhile.
+	container atomic.Value
+}
+
+func (s *server) id() string {
+	id, _ := s.container.Load().(string)
+	return id
 }
 
 var _ simulator.NetworkBackend = (*Backend)(nil)
@@ -137,10 +144,11 @@ func (b *Backend) Boot(ctx context.Context, node simulator.Node) error {
 }
 
 func (b *Backend) boot(ctx context.Context, s *server) error {
-	var err error
-	if s.container, err = b.create(ctx, s.node); err != nil {
+	id, err := b.create(ctx, s.node)
+	if err != nil {
 		return err
 	}
+	s.container.Store(id)
 	if err := b.install(ctx, s); err != nil {
 		return err
 	}
@@ -149,7 +157,7 @@ func (b *Backend) boot(ctx context.Context, s *server) error {
 
 // start powers a server on and plugs it in.
 func (b *Backend) start(ctx context.Context, s *server) error {
-	if _, err := b.docker.ContainerStart(ctx, s.container, client.ContainerStartOptions{}); err != nil {
+	if _, err := b.docker.ContainerStart(ctx, s.id(), client.ContainerStartOptions{}); err != nil {
 		return fmt.Errorf("start container: %w", err)
 	}
 	state, err := b.state(ctx, s)
@@ -176,7 +184,7 @@ func (b *Backend) Shutdown(ctx context.Context, serverID string) error {
 		return err
 	}
 	seconds := int(shutdownWithin.Seconds())
-	if _, err := b.docker.ContainerStop(ctx, s.container, client.ContainerStopOptions{Timeout: &seconds}); err != nil {
+	if _, err := b.docker.ContainerStop(ctx, s.id(), client.ContainerStopOptions{Timeout: &seconds}); err != nil {
 		return fmt.Errorf("stop container: %w", err)
 	}
 	return nil
@@ -192,7 +200,7 @@ func (b *Backend) PowerOff(ctx context.Context, serverID string) error {
 	if err != nil || !state.Running {
 		return err
 	}
-	if _, err := b.docker.ContainerKill(ctx, s.container, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
+	if _, err := b.docker.ContainerKill(ctx, s.id(), client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		return fmt.Errorf("kill container: %w", err)
 	}
 	return b.awaitStopped(ctx, s)
@@ -217,8 +225,8 @@ func (b *Backend) Destroy(ctx context.Context, serverID string) error {
 	if err != nil {
 		return nil //nolint:nilerr // a server that never booted is no error
 	}
-	if s.container != "" {
-		if err := b.remove(ctx, s.container); err != nil {
+	if id := s.id(); id != "" {
+		if err := b.remove(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -268,7 +276,7 @@ func (b *Backend) SetLink(_ context.Context, serverID, portID string, up bool) e
 // ConsoleLog is what the server's console shows; empty for one that never booted.
 func (b *Backend) ConsoleLog(serverID string) string {
 	s, err := b.find(serverID)
-	if err != nil || s.container == "" {
+	if err != nil || s.id() == "" {
 		return ""
 	}
 	return b.console(context.Background(), s)
@@ -277,7 +285,7 @@ func (b *Backend) ConsoleLog(serverID string) string {
 func (b *Backend) console(ctx context.Context, s *server) string {
 	ctx, cancel := context.WithTimeout(ctx, consoleWithin)
 	defer cancel()
-	log, err := b.docker.ContainerLogs(ctx, s.container, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: consoleLines})
+	log, err := b.docker.ContainerLogs(ctx, s.id(), client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: consoleLines})
 	if err != nil {
 		b.Logger.Warn("console not read", "server", s.node.Name, "error", err)
 		return ""

@@ -114,7 +114,7 @@ func (b *Backend) install(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.docker.CopyToContainer(ctx, s.container, client.CopyToContainerOptions{DestinationPath: "/", Content: archive}); err != nil {
+	if _, err := b.docker.CopyToContainer(ctx, s.id(), client.CopyToContainerOptions{DestinationPath: "/", Content: archive}); err != nil {
 		return fmt.Errorf("copy the first boot into the container: %w", err)
 	}
 	return nil
@@ -261,7 +261,7 @@ func pack(files []installed) (*bytes.Buffer, error) {
 }
 
 func (b *Backend) state(ctx context.Context, s *server) (*container.State, error) {
-	found, err := b.docker.ContainerInspect(ctx, s.container, client.ContainerInspectOptions{})
+	found, err := b.docker.ContainerInspect(ctx, s.id(), client.ContainerInspectOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("inspect container: %w", err)
 	}
@@ -269,7 +269,7 @@ func (b *Backend) state(ctx context.Context, s *server) (*container.State, error
 }
 
 func (b *Backend) awaitStopped(ctx context.Context, s *server) error {
-	waiting := b.docker.ContainerWait(ctx, s.container, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	waiting := b.docker.ContainerWait(ctx, s.id(), client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
 	case err := <-waiting.Error:
 		return fmt.Errorf("wait for container to end: %w", err)
