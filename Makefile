@@ -62,6 +62,10 @@ images: ## Build the images that real nodes need from Go modules and Debian pack
 demo-images:
 	@if [[ $(NODES) == docker ]]; then NODE_IMAGE=$(NODE_IMAGE) test/image/build.sh node openstack-simulator; fi
 
+.PHONY: release
+release: ## Write what clusterctl installs this provider from into _release/
+	@hack/release.sh
+
 ##@ Check
 
 .PHONY: lint
