@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -330,12 +331,29 @@ func release(t *testing.T, arguments ...string) string {
 func runRelease(t *testing.T, arguments ...string) (directory, diagnosis string, err error) {
 	t.Helper()
 	envtest.AssetsDir(t) // it renders with the pinned kubectl, which takes minutes to build where it is missing
+	lookAtInputs(t)
 	command := exec.CommandContext(t.Context(), envtest.RepositoryFile(t, "hack", "release.sh"), arguments...)
 	command.Env = append(os.Environ(), "RELEASE_DIR=", "RELEASE_VERSION=", "RELEASE_IMAGE=")
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	output, err := command.Output()
 	return strings.TrimSpace(string(output)), stderr.String(), err
+}
+
+// lookAtInputs tells the go command, which cannot see what other programs read, when a passed test is to run again.
+func lookAtInputs(t *testing.T) {
+	t.Helper()
+	for _, root := range []string{"config", "hack", "templates", "metadata.yaml"} {
+		err := filepath.WalkDir(envtest.RepositoryFile(t, root), func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func clusterctl(t *testing.T, config string, arguments ...string) []byte {
