@@ -7,24 +7,30 @@
 #   node                     boots as a Kubernetes node, as kindest/node does; NODE_IMAGE names another one to use instead
 #   core, bootstrap-kubeadm, control-plane-kubeadm, docker
 #                            Cluster API's managers, and its own provider for containers
+#   haproxy                  the load balancer of that provider
 #   infrastructure-manager   this project's provider
 #   openstack-simulator      the simulated cloud
+#   cert-manager             the stand-in for cert-manager, see test/certmanager
 #   cni, probe               the network of pods on test nodes, and what tests run in pods; both are part of node
 #
 # An image is called sendan/NAME:VERSION-KEY, where KEY is a hash of all that goes into it, and sendan/NAME:VERSION as
 # well. VERSION is that of Kubernetes for nodes, and "dev" for the rest.
 #
-# It needs Docker, Go and gcc; for the node image also root and debootstrap. README.md tells more.
+# It needs Docker, Go and gcc; for node and haproxy also root and debootstrap. README.md tells more.
 set -euo pipefail
+shopt -s inherit_errexit
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 readonly build_tools=$repo/hack/build-tools.sh
-readonly all="probe cni infrastructure-manager openstack-simulator core bootstrap-kubeadm control-plane-kubeadm docker node"
+readonly all="probe cni infrastructure-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
 readonly node_gib=8
+readonly haproxy_gib=1
 # Debian 12, whose systemd still runs on hosts with cgroup v1.
 readonly debian=bookworm
 readonly node_packages=systemd,systemd-sysv,dbus,iptables,nftables,iproute2,ethtool,util-linux,mount,kmod,conntrack,libseccomp2,pigz,e2fsprogs,ca-certificates,curl,jq,procps,runc,socat
+readonly node_programs="etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl coredns
+	containerd containerd-shim-runc-v2 ctr cni-host-local cni-loopback cni-portmap cni-ptp"
 
 log() { echo "$*" >&2; }
 
@@ -38,43 +44,63 @@ in_docker() { docker image inspect "$1" >/dev/null 2>&1; }
 # tag IMAGE: the name without the key follows.
 tag() { docker tag "$1" "${1%-*}"; }
 
-tool() {
-	"$build_tools" "$1" >/dev/null
-	readlink -f "$("$build_tools" --dir)/$1"
+key_of() { cat "$@" | sha256sum | cut -c1-12; }
+
+# tools NAME prints what an image needs of hack/build-tools.sh.
+tools() {
+	case $1 in
+	core | bootstrap-kubeadm | control-plane-kubeadm | docker) echo "cluster-api-$1" ;;
+	node) if [[ -z ${NODE_IMAGE-} ]]; then echo "$node_programs"; fi ;;
+	esac
 }
 
-# go_build DIRECTORY PACKAGE OUTPUT: the same source makes the same file.
+# tool NAME prints the file that a plain name leads to, whose path holds its version and key.
+tool() { readlink -f "$tool_set/$1"; }
+
+pinned() { GOWORK=off GOFLAGS=-mod=readonly go -C "$repo/hack/tools/$1" "${@:2}"; }
+
+# module_directory TOOLS MODULE prints where the source of a pinned module is.
+module_directory() {
+	pinned "$1" mod download "$2"
+	pinned "$1" list -m -f '{{.Dir}}' "$2"
+}
+
+# go_build DIRECTORY PACKAGE FILE: the same source makes the same file, and a file that is up to date is left alone.
 go_build() { GOWORK=off CGO_ENABLED=0 go -C "$repo/$1" build -trimpath -buildvcs=false -ldflags "-s -w" -o "$3" "$2"; }
 
 # binary NAME prints the file that an image consists of.
 binary() {
-	local file=$work/$1
+	local file=$programs/$1
 	case $1 in
 	probe | cni) go_build test/image "./$1" "$file" ;;
 	infrastructure-manager) go_build . ./cmd/infrastructure-manager "$file" ;;
 	openstack-simulator) go_build cmd/openstack-simulator . "$file" ;;
+	cert-manager) go_build test/certmanager . "$file" ;;
 	core | bootstrap-kubeadm | control-plane-kubeadm | docker) file=$(tool "cluster-api-$1") ;;
 	esac
 	echo "$file"
 }
 
-key_of() { cat "$@" | sha256sum | cut -c1-12; }
+# import ROOT IMAGE [CHANGE...] makes an image of a directory.
+import() {
+	local root=$1 image=$2 change
+	local -a changes=(--change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	for change in "${@:3}"; do changes+=(--change "$change"); done
+	tar -C "$root" --owner=0 --group=0 --numeric-owner --mtime=@0 --sort=name -c . |
+		docker import "${changes[@]}" - "$image" >/dev/null
+}
 
 # from_scratch IMAGE PATH FILE [CHANGE...]: an image that holds one program and the certificates of the public
 # authorities, which a cloud's may be among.
 from_scratch() {
 	local image=$1 path=$2 file=$3 root
-	shift 3
 	root=$(mktemp -d "$work/scratch-XXXXXX")
 	install -D -m 0755 "$file" "$root/$path"
 	if [[ -f /etc/ssl/certs/ca-certificates.crt ]]; then
 		install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 	fi
 	mkdir -m 1777 "$root/tmp"
-	local -a changes=(--change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	local change
-	for change in "$@"; do changes+=(--change "$change"); done
-	tar -C "$root" --owner=0 --group=0 --numeric-owner --mtime=@0 --sort=name -c . | docker import "${changes[@]}" - "$image" >/dev/null
+	import "$root" "$image" "ENTRYPOINT [\"$path\"]" "WORKDIR /" "${@:4}"
 	rm -rf "$root"
 }
 
@@ -92,66 +118,95 @@ build_program() {
 	esac
 	if ! in_docker "$image"; then
 		log "building $image"
-		from_scratch "$image" "$path" "$file" "ENTRYPOINT [\"$path\"]" "USER $user" "WORKDIR /"
+		from_scratch "$image" "$path" "$file" "USER $user"
 	fi
 	tag "$image"
 	echo "$image"
 }
 
-# component IMAGE PROGRAM FILE: an image of a Kubernetes component, whose program is found on the path.
-component() { from_scratch "$1" "/usr/local/bin/$2" "$3" "ENTRYPOINT [\"/usr/local/bin/$2\"]"; }
-
-# kube_proxy IMAGE ROOTFS: kube-proxy works with the tools of netfilter, which need their plugins and libraries.
-kube_proxy() {
-	local image=$1 rootfs=$2 root=$work/kube-proxy-root program file
-	local -a files
-	mkdir -p "$root/run" "$root/tmp" "$root/usr/sbin"
-	for program in nft xtables-nft-multi conntrack; do
-		files+=("$(chroot "$rootfs" sh -c "readlink -f \$(command -v $program)")")
+# require_debian_builder GIB PROGRAM... for what starts with Debian packages and needs some disk on the way.
+require_debian_builder() {
+	local gib=$1 place free program
+	local -a missing=()
+	shift
+	if ((EUID != 0)); then fail "the first build of this image needs root, for debootstrap; for node, NODE_IMAGE=<image> uses another one"; fi
+	for place in "$(docker info --format '{{.DockerRootDir}}')" "$work"; do
+		if [[ ! -d $place ]]; then continue; fi # Docker is on another machine
+		free=$(df --output=avail -BG "$place" | tail -n 1 | tr -dc 0-9)
+		if ((free < gib)); then fail "$place has $free GiB of disk left, this image takes $gib while it is built"; fi
 	done
-	mapfile -t -O "${#files[@]}" files < <(cd "$rootfs" && printf '/%s\n' usr/lib/*/xtables/*.so)
+	for program in debootstrap "$@"; do
+		if ! command -v "$program" >/dev/null; then missing+=("$program"); fi
+	done
+	if ((${#missing[@]} == 0)); then return; fi
+	if ! command -v apt-get >/dev/null; then fail "install ${missing[*]}"; fi
+	apt-get update -qq >&2
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# debian ROOTFS PACKAGES
+debian() {
+	log "  Debian packages"
+	debootstrap --variant=minbase --include="$2" $debian "$1" >"$work/debootstrap.log" 2>&1 ||
+		{ tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap failed"; }
+	rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,locale}
+}
+
+# copy_programs ROOTFS ROOT FILE... copies files and the libraries that they need, each to where it is found.
+copy_programs() {
+	local rootfs=$1 root=$2 file
+	local -a files=("${@:3}")
 	mapfile -t -O "${#files[@]}" files < <(chroot "$rootfs" ldd "${files[@]}" | grep -oE '(=> |^\s)/[^ ]+' | grep -oE '/.*' | sort -u)
 	for file in "${files[@]}"; do
 		install -D -m 0755 "$rootfs$(chroot "$rootfs" readlink -f "$file")" "$root$file"
 	done
+}
+
+# kube_proxy IMAGE ROOTFS: kube-proxy works with the tools of netfilter, which need their plugins and libraries.
+kube_proxy() {
+	local image=$1 rootfs=$2 root=$work/kube-proxy program
+	local -a plugins
+	mapfile -t plugins < <(cd "$rootfs" && printf '/%s\n' usr/lib/*/xtables/*.so)
+	copy_programs "$rootfs" "$root" /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/conntrack "${plugins[@]}"
 	for program in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
 		ln -s xtables-nft-multi "$root/usr/sbin/$program"
 	done
 	install -D -m 0755 "$(tool kube-proxy)" "$root/usr/local/bin/kube-proxy"
-	tar -C "$root" --owner=0 --group=0 -c . |
-		docker import --change "ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" - "$image" >/dev/null
+	mkdir "$root/run" "$root/tmp"
+	import "$root" "$image"
 }
 
 # pause IMAGE: what holds a pod's namespaces, from Kubernetes' own source.
 pause() {
-	gcc -Os -Wall -Werror -static -DVERSION="sendan" -o "$work/pause" "$(kubernetes_source)/build/pause/linux/pause.c"
-	from_scratch "$1" /pause "$work/pause" 'ENTRYPOINT ["/pause"]' "USER 65535:65535"
+	local source
+	source=$(module_directory kube k8s.io/kubernetes)/build/pause/linux/pause.c
+	gcc -Os -Wall -Werror -static -DVERSION="sendan" -o "$work/pause" "$source"
+	from_scratch "$1" /pause "$work/pause" "USER 65535:65535"
 }
 
-kubernetes_source() { module_directory kube k8s.io/kubernetes; }
-
-module_directory() { GOWORK=off GOFLAGS=-mod=readonly go -C "$repo/hack/tools/$1" list -m -f '{{.Dir}}' "$2"; }
-
-download() { GOWORK=off GOFLAGS=-mod=readonly go -C "$repo/hack/tools/$1" mod download "$2"; }
-
-# component_images ROOTFS makes the images that kubeadm asks for, and prints their names.
-component_images() {
-	local image name
-	while read -r image; do
-		name=${image##*/}
-		name=${name%%:*}
-		log "  $name"
-		case $name in
-		kube-proxy) kube_proxy "$image" "$1" ;;
-		pause) pause "$image" ;;
-		coredns) from_scratch "$image" /coredns "$(tool coredns)" 'ENTRYPOINT ["/coredns"]' "WORKDIR /" ;;
-		*) component "$image" "$name" "$(tool "$name")" ;;
-		esac
-		echo "$image"
-	done < <("$(tool kubeadm)" config images list --kubernetes-version "$version" 2>/dev/null)
+# component NAME IMAGE ROOTFS makes the image of one of Kubernetes' components.
+component() {
+	case $1 in
+	kube-proxy) kube_proxy "$2" "$3" ;;
+	pause) pause "$2" ;;
+	coredns) from_scratch "$2" /coredns "$(tool coredns)" ;;
+	*) from_scratch "$2" "/usr/local/bin/$1" "$(tool "$1")" ;;
+	esac
 }
 
-# files ROOTFS pause-image: kind's files for nodes, and the programs.
+# wanted_images prints the names of the images that nodes are asked for: by kubeadm, and by Cluster API's own tests,
+# which take a pause image of their own choice for workload.
+wanted_images() {
+	local framework
+	"$(tool kubeadm)" config images list --kubernetes-version "$version"
+	framework=$(module_directory capd sigs.k8s.io/cluster-api/test)/framework
+	grep -rhoE '"[^" ]+/pause:[0-9.]+"' --include='*.go' "$framework" | tr -d '"' | sort -u
+}
+
+# name_of IMAGE prints the last part of its name.
+name_of() { sed -E 's|.*/||; s|:.*||' <<<"$1"; }
+
+# populate ROOTFS SANDBOX-IMAGE: kind's files for nodes, and the programs.
 populate() {
 	local rootfs=$1 sandbox=$2 program kind
 	kind=$(module_directory kind sigs.k8s.io/kind)/images/base/files
@@ -160,6 +215,7 @@ populate() {
 	for program in kubelet kubeadm kubectl; do install -m 0755 "$(tool $program)" "$rootfs/usr/bin/"; done
 	for program in containerd containerd-shim-runc-v2 ctr; do install -m 0755 "$(tool $program)" "$rootfs/usr/local/bin/"; done
 	for program in host-local loopback portmap ptp; do install -D -m 0755 "$(tool cni-$program)" "$rootfs/opt/cni/bin/$program"; done
+	install -m 0755 "$here/crictl" "$rootfs/usr/local/bin/"
 	sed -i -E "s|^( *sandbox_image = ).*|\1\"$sandbox\"|" "$rootfs/etc/containerd/config.toml"
 	grep -q "$sandbox" "$rootfs/etc/containerd/config.toml" || fail "containerd's configuration names no sandbox image"
 	# A node may not ask for a better score than it has itself.
@@ -184,98 +240,170 @@ trim_services() {
 	ln -sf /usr/lib/systemd/systemd "$rootfs/sbin/init"
 }
 
-require_node_builder() {
-	if ((EUID != 0)); then fail "building the node image needs root, for debootstrap; NODE_IMAGE=<image> uses another one"; fi
-	local free missing=()
-	free=$(df --output=avail -BG "$(docker info --format '{{.DockerRootDir}}')" | tail -n 1 | tr -dc 0-9)
-	if ((free < node_gib)); then fail "Docker has $free GiB of disk left, building the node image takes $node_gib"; fi
-	for program in debootstrap jq gcc; do command -v $program >/dev/null || missing+=("$program"); done
-	if ((${#missing[@]} == 0)); then return; fi
-	if ! command -v apt-get >/dev/null; then fail "install ${missing[*]}"; fi
-	apt-get update -qq >&2
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || fail "install ${missing[*]}"
-}
-
 # node_key: programs by their cached paths, which hold their versions and keys; the rest by content.
 node_key() {
 	local program
 	{
-		for program in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl coredns \
-			containerd containerd-shim-runc-v2 ctr cni-host-local cni-loopback cni-portmap cni-ptp; do
-			readlink -f "$("$build_tools" --dir)/$program"
-		done
-		cat "$repo/hack/tools/kind/go.mod" "${BASH_SOURCE[0]}"
-		echo "$probe $cni"
+		for program in $node_programs; do tool "$program"; done
+		cat "$repo"/hack/tools/{kind,capd}/go.mod "$here/crictl" "${BASH_SOURCE[0]}"
+		echo "$@"
 	} | sha256sum | cut -c1-12
 }
 
-# preload CONTAINER IMAGE...: nothing is pulled later.
+# name_images runs in a node. Lines "BUILT NAME" tell what an imported image is to be called; then all are kept for good.
+name_images() {
+	local images built name
+	images=$(ctr -n k8s.io images list -q)
+	while read -r built name; do
+		ctr -n k8s.io images tag --force "$(grep "/$built\$" <<<"$images")" "$name" >/dev/null
+	done
+	for name in $(grep /sendan/component- <<<"$images"); do ctr -n k8s.io images rm "$name" >/dev/null; done
+	for name in $(ctr -n k8s.io images list -q); do
+		ctr -n k8s.io images label "$name" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null
+	done
+}
+
+# without_warnings COMMAND... for ctr, which speaks of the host's cgroup v1 every time.
+without_warnings() { "$@" 2> >(grep -v ' level=warning ' >&2); }
+
+# preload CONTAINER NAMES IMAGE... fills the image store of a node, so that nothing is pulled later. NAMES is a file for
+# name_images: names that belong to a registry are given here, for in Docker they may be those of other images.
 preload() {
-	local container=$1
-	shift
+	local container=$1 names=$2
+	shift 2
 	docker exec -d "$container" containerd
-	timeout 60 docker exec "$container" sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'
-	docker save "$@" | docker exec -i "$container" ctr -n k8s.io images import --no-unpack - >/dev/null 2>&1
-	docker exec "$container" sh -c 'for i in $(ctr -n k8s.io images list -q); do ctr -n k8s.io images label $i io.cri-containerd.image=managed io.cri-containerd.pinned=pinned >/dev/null 2>&1; done; pkill containerd; while pgrep -x containerd >/dev/null; do sleep 0.2; done; rm -rf /run/containerd'
+	docker exec "$container" timeout 60 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'
+	docker save "$@" | without_warnings docker exec -i "$container" ctr -n k8s.io images import --no-unpack - >/dev/null
+	without_warnings docker exec -i "$container" bash -euo pipefail -c "$(declare -f name_images); name_images" <"$names"
+	docker exec "$container" timeout 60 sh -c 'pkill containerd; while pgrep -x containerd >/dev/null; do sleep 0.2; done; rm -rf /run/containerd'
+}
+
+# build_components ROOTFS NAMES makes the images of components, prints them, and writes what they are to be called.
+build_components() {
+	local rootfs=$1 names=$2 wanted image name built
+	wanted=$(wanted_images)
+	for image in $wanted; do
+		name=$(name_of "$image")
+		built=sendan/component-$name:building
+		if ! in_docker "$built"; then
+			log "  $name"
+			component "$name" "$built" "$rootfs"
+			echo "$built"
+		fi
+		echo "$built $image" >>"$names"
+	done
+}
+
+remove_components() {
+	local images
+	images=$(docker image ls --format '{{.Repository}}:{{.Tag}}' --filter reference='sendan/component-*' --filter reference=sendan/node-base)
+	# shellcheck disable=SC2086 # it is a list
+	if [[ -n $images ]]; then docker rmi $images >/dev/null; fi
+}
+
+# fill_node IMAGE ROOTFS PRELOADED... makes the image of a node of its files.
+fill_node() {
+	local image=$1 rootfs=$2 names=$work/names components sandbox container
+	shift 2
+	remove_components
+	components=$(build_components "$rootfs" "$names")
+	# kubeadm's own pause image comes before those of tests.
+	sandbox=$(awk '$2 ~ "/pause:" { print $2; exit }' "$names")
+	populate "$rootfs" "$sandbox"
+	log "  node"
+	tar -C "$rootfs" --numeric-owner -c . | docker import --change "ENV container=docker" - sendan/node-base:building >/dev/null
+	# The signal, which ends systemd, is one of the things that import and commit cannot set; commit keeps it.
+	container=$(docker run -d --privileged --stop-signal SIGRTMIN+3 --entrypoint sleep sendan/node-base:building infinity) ||
+		fail "Docker starts no privileged container, which is what a node is; .ci/docker tells what to do about it"
+	# shellcheck disable=SC2064 # the container is known now
+	trap "docker rm -f $container >/dev/null" EXIT
+	# shellcheck disable=SC2086 # it is a list
+	preload "$container" "$names" $components "$@"
+	docker commit --change 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]' --change 'CMD []' "$container" "$image" >/dev/null
 }
 
 build_node() {
-	local image rootfs container probe cni version
-	local -a images
+	local image probe cni version
 	if [[ -n ${NODE_IMAGE-} ]]; then
 		echo "$NODE_IMAGE"
 		return
 	fi
-	"$build_tools" plane node >&2
 	version=$("$build_tools" --list | awk '$2 == "kubelet" { print $3 }')
 	probe=$(build_program probe)
 	cni=$(build_program cni)
-	image=sendan/node:$version-$(node_key)
+	image=sendan/node:$version-$(node_key "$probe" "$cni")
 	if ! in_docker "$image"; then
-		require_node_builder
+		require_debian_builder $node_gib jq gcc
 		log "building $image, which takes a few minutes"
-		download kube k8s.io/kubernetes
-		download kind sigs.k8s.io/kind
-		rootfs=$work/rootfs
-		log "  Debian packages"
-		debootstrap --variant=minbase --include=$node_packages $debian "$rootfs" >"$work/debootstrap.log" 2>&1 ||
-			{ tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap failed"; }
-		rm -rf "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/* "$rootfs"/usr/share/{doc,man,locale}
-		images=$(component_images "$rootfs")
-		mapfile -t images <<<"$images"
-		populate "$rootfs" "$(grep '/pause:' <<<"$(printf '%s\n' "${images[@]}")")"
-		log "  node"
-		tar -C "$rootfs" --numeric-owner -c . | docker import --change 'ENV container=docker' --change 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]' - sendan/node-base:building >/dev/null
-		container=$(docker run -d --privileged --entrypoint sleep sendan/node-base:building infinity)
-		trap 'docker rm -f "$container" >/dev/null; rm -rf "$work"' EXIT
-		preload "$container" "${images[@]}" "${probe%-*}" "${cni%-*}"
-		docker commit --change 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]' "$container" sendan/node-base:filled >/dev/null
-		docker rm -f "$container" >/dev/null
-		trap 'rm -rf "$work"' EXIT
-		# Neither import nor commit can set the signal that ends systemd.
-		printf 'FROM sendan/node-base:filled\nSTOPSIGNAL SIGRTMIN+3\n' | DOCKER_BUILDKIT=0 docker build -q -t "$image" - >/dev/null 2>&1
-		docker rmi sendan/node-base:building sendan/node-base:filled >/dev/null 2>&1 || true
-		docker rmi "${images[@]}" >/dev/null 2>&1 || true
+		debian "$work/node" $node_packages
+		(fill_node "$image" "$work/node" "${probe%-*}" "${cni%-*}")
+		remove_components
 	fi
 	tag "$image"
 	echo "$image"
 }
 
-main() {
-	local name image
-	if ! docker version >/dev/null 2>&1; then fail "Docker does not answer: start it, and see that you may use it"; fi
-	work=$(mktemp -d)
-	trap 'rm -rf "$work"' EXIT
-	if (($# == 0)); then
-		# shellcheck disable=SC2086 # it is a list
-		set -- $all
+# build_haproxy: Cluster API's provider for containers writes the configuration with mkdir and cp.
+build_haproxy() {
+	local image rootfs=$work/haproxy root=$work/haproxy-root
+	image=sendan/haproxy:dev-$(key_of "$here"/haproxy/* "${BASH_SOURCE[0]}")
+	if ! in_docker "$image"; then
+		require_debian_builder $haproxy_gib
+		log "building $image"
+		debian "$rootfs" haproxy
+		copy_programs "$rootfs" "$root" /usr/sbin/haproxy /bin/cp /bin/mkdir /bin/sh
+		install -D -t "$root/usr/local/sbin" "$here/haproxy/haproxy"
+		install -D -m 0644 -t "$root/usr/local/etc/haproxy" "$here"/haproxy/*.cfg
+		import "$root" "$image" 'ENTRYPOINT ["haproxy","-W","-db","-f","/usr/local/etc/haproxy/haproxy.cfg"]'
 	fi
+	tag "$image"
+	echo "$image"
+}
+
+# build NAME prints its image.
+build() {
+	case $1 in
+	node) build_node ;;
+	haproxy) build_haproxy ;;
+	*) build_program "$1" ;;
+	esac
+}
+
+# prepare NAME...: the tools that images are made of, a place for what is compiled here, and one for what is not kept.
+prepare() {
+	local name lock
+	local -a needed=()
 	for name in "$@"; do
 		if [[ " $all " != *" $name "* ]]; then fail "no image is called $name; there are $all"; fi
-		case $name in
-		node) image=$(build_node) ;;
-		*) image=$(build_program "$name") ;;
-		esac
+		# shellcheck disable=SC2207 # it is a list
+		needed+=($(tools "$name"))
+	done
+	if ! docker version >/dev/null 2>&1; then fail "Docker does not answer: start it, and see that you may use it"; fi
+	tool_set=$("$build_tools" --dir)
+	programs=${tool_set%/*}/image-programs/$(sha256sum <<<"$repo" | cut -c1-12)
+	mkdir -p "$programs"
+	# One call at a time: two of them would make the same files and the same images.
+	exec {lock}>"${tool_set%/*}/images.lock"
+	if ! flock --nonblock "$lock"; then
+		log "waiting for another call to end"
+		flock "$lock"
+	fi
+	if ((${#needed[@]} > 0)); then "$build_tools" "${needed[@]}" | sed -u '/ cached$/d' >&2; fi
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+}
+
+main() {
+	local name image
+	if [[ ${1-} == -h || ${1-} == --help ]]; then
+		sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+		return
+	fi
+	# shellcheck disable=SC2086 # it is a list
+	if (($# == 0)); then set -- $all; fi
+	prepare "$@"
+	for name in "$@"; do
+		image=$(build "$name")
 		echo "$name=$image"
 	done
 }

@@ -56,26 +56,11 @@ module() {
 	read -r version source <<<"$found"
 }
 
-# build_cert_manager prints the image of the stand-in.
-build_cert_manager() {
-	local root=$work/cert-manager image
-	GOWORK=off CGO_ENABLED=0 go -C "$repo/test/certmanager" build -trimpath -buildvcs=false -ldflags "-s -w" -o "$root/manager" .
-	image=sendan/cert-manager:dev-$(sha256sum "$root/manager" | cut -c1-12)
-	if ! docker image inspect "$image" >/dev/null 2>&1; then
-		log "building $image"
-		tar -C "$root" --owner=0 --group=0 --numeric-owner --mtime=@0 -c manager |
-			docker import --change 'ENTRYPOINT ["/manager"]' --change "USER 65532" - "$image" >/dev/null
-	fi
-	docker tag "$image" "${image%-*}"
-	echo "$image"
-}
-
 # build_images fills the array images, one for each name.
 declare -A images
 build_images() {
 	local name image built
-	built=$("$repo/test/image/build.sh" core bootstrap-kubeadm control-plane-kubeadm docker infrastructure-manager)
-	built+=$'\n'cert-manager=$(build_cert_manager)
+	built=$("$repo/test/image/build.sh" core bootstrap-kubeadm control-plane-kubeadm docker infrastructure-manager cert-manager)
 	while IFS='=' read -r name image; do images[$name]=$image; done <<<"$built"
 	printf '%s\n' "${images[@]}" | sort >"$out/images"
 }

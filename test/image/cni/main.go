@@ -1,6 +1,7 @@
 // Command cni is the network of pods on nodes that share one link, as test nodes do: every pod hangs on its node by a
-// cable of its own, and a node reaches the pods of another one through that node's address. It writes the configuration
-// of the CNI plugins ptp, host-local and portmap, keeps the routes, and that is all.
+// cable of its own, and a node reaches the pods of another one through that node's address. Pods see each other's own
+// addresses, and the network outside sees those of nodes, which are all that it knows. It writes the configuration of the
+// CNI plugins ptp, host-local and portmap, keeps the routes and one table of nftables, and that is all.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,9 +80,8 @@ type agent struct {
 	nodeName   string
 	nodes      corelisters.NodeLister
 	configFile string
-	// written is what the configuration file holds, and routed the routes by destination.
-	written string
-	routed  map[string]string
+	// written is the plan that the file and the table of nftables follow; routes are looked at every time.
+	written planned
 }
 
 func (a *agent) follow() error {
@@ -89,18 +90,19 @@ func (a *agent) follow() error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	p := plan(a.nodeName, nodes)
-	if p.config != "" && p.config != a.written {
+	if p.config != "" && p.config != a.written.config {
 		if err := replaceFile(a.configFile, p.config); err != nil {
 			return fmt.Errorf("write CNI configuration: %w", err)
 		}
-		a.written = p.config
 		slog.Info("pods can start", "podCIDRs", p.podCIDRs)
 	}
-	if err := changeRoutes(a.routed, p.routes); err != nil {
-		return err
+	if !slices.Equal(p.allPodCIDRs, a.written.allPodCIDRs) {
+		if err := masquerade(p.allPodCIDRs); err != nil {
+			return err
+		}
 	}
-	a.routed = p.routes
-	return nil
+	a.written = p
+	return changeRoutes(p.routes)
 }
 
 func internalIP(node *corev1.Node) string {

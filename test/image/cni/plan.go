@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -10,6 +11,8 @@ import (
 // planned is what a node's network should be.
 type planned struct {
 	podCIDRs []string
+	// allPodCIDRs are those of every node, in order. What goes from one of them to elsewhere has the node's address.
+	allPodCIDRs []string
 	// config is the CNI configuration; empty while the node has no addresses for pods.
 	config string
 	// routes are next hops by destination.
@@ -20,6 +23,7 @@ type planned struct {
 func plan(nodeName string, nodes []*corev1.Node) planned {
 	p := planned{routes: map[string]string{}}
 	for _, node := range nodes {
+		p.allPodCIDRs = append(p.allPodCIDRs, node.Spec.PodCIDRs...)
 		if node.Name == nodeName {
 			p.podCIDRs = node.Spec.PodCIDRs
 			continue
@@ -31,6 +35,7 @@ func plan(nodeName string, nodes []*corev1.Node) planned {
 			}
 		}
 	}
+	slices.Sort(p.allPodCIDRs)
 	if len(p.podCIDRs) > 0 {
 		p.config = configOf(p.podCIDRs)
 	}
@@ -46,8 +51,7 @@ func sameVersion(prefix, address string) bool {
 	return err == nil && p.Addr().Is4() == a.Is4()
 }
 
-// configOf is a CNI configuration list. What leaves the node's own pods is hidden behind the node, since the network
-// outside knows nodes only.
+// configOf is a CNI configuration list. It leaves addresses as they are: ptp would translate between nodes as well.
 func configOf(podCIDRs []string) string {
 	type object = map[string]any
 	var ranges [][]object
@@ -64,7 +68,7 @@ func configOf(podCIDRs []string) string {
 		"cniVersion": "0.4.0",
 		"name":       "sendan",
 		"plugins": []object{
-			{"type": "ptp", "ipMasq": true, "ipam": object{"type": "host-local", "dataDir": "/run/cni-ipam-state", "ranges": ranges, "routes": routes}},
+			{"type": "ptp", "ipam": object{"type": "host-local", "dataDir": "/run/cni-ipam-state", "ranges": ranges, "routes": routes}},
 			{"type": "portmap", "capabilities": object{"portMappings": true}},
 		},
 	}, "", "  ")

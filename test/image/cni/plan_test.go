@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,9 @@ func TestPodsOfOtherNodesAreReachedThroughThem(t *testing.T) {
 	})
 	if want := map[string]string{"192.168.1.0/24": "10.6.0.4"}; !maps.Equal(p.routes, want) {
 		t.Errorf("routes %v, want %v", p.routes, want)
+	}
+	if want := []string{"192.168.0.0/24", "192.168.1.0/24", "192.168.3.0/24", "fd00::/64"}; !slices.Equal(p.allPodCIDRs, want) {
+		t.Errorf("pods of all nodes %v, want %v", p.allPodCIDRs, want)
 	}
 	if !json.Valid([]byte(p.config)) || !strings.Contains(p.config, `"subnet": "192.168.0.0/24"`) || strings.Contains(p.config, "192.168.1.0") {
 		t.Errorf("configuration %s", p.config)
