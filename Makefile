@@ -85,6 +85,17 @@ test: plane-tools ## Run all tests; needs no cloud, no Docker, no root
 		go -C "$$module" test $(GO_TEST_FLAGS) ./...; \
 	done
 
+E2E_REPOSITORY = $(CURDIR)/_repository
+E2E_ARTIFACTS  = $(CURDIR)/_artifacts
+
+.PHONY: e2e
+e2e: ## Run the end-to-end tests: a kind cluster, clusterctl, real nodes; needs Docker
+	@test/image/build.sh node openstack-simulator haproxy >/dev/null
+	@test/repository/build.sh --out $(E2E_REPOSITORY) --infrastructure-version v0.1.0
+	@test/repository/build.sh --out $(E2E_REPOSITORY) --infrastructure-version v0.1.1
+	go -C test/e2e test -count=1 -timeout 60m -v . -args -e2e.repository=$(E2E_REPOSITORY) -e2e.artifacts=$(E2E_ARTIFACTS) \
+		-e2e.tools=$(TOOLS_DIR) -e2e.source=$(CURDIR)/test/e2e $(E2E_FLAGS)
+
 .PHONY: bench
 bench: build plane-tools ## Measure time to Ready, cloud calls and memory into bench/results.md
 	@mkdir -p $(dir $(BENCH_RESULTS))

@@ -1,0 +1,18 @@
+// Package e2e runs Sendan as its users do: in a kind cluster, installed by clusterctl, with a simulated cloud whose servers
+// are containers that boot real Kubernetes nodes. Upstream's own specs judge it, and stories of ours do.
+//
+// `make e2e` builds what it takes and runs the suite. Without the repository that it is given there, `go test` compiles the
+// suite and skips it, so that it stays in step with the code on machines without Docker.
+//
+//	suite_test.go        what is started once, and how specs share two processors
+//	environment_test.go  what every spec gets to know about it
+//	kind_test.go, cloud_test.go, docker_test.go, repository_test.go   the parts of the environment
+//	tenant_test.go       a tenant cluster, seen from its management cluster
+//	life_test.go         one cluster from its creation to its deletion in another management cluster
+//	race_test.go         the same cluster beside one of Cluster API's provider for containers
+//	upstream_test.go     upstream's specs with our templates
+//	data                 templates, as kustomizations of those that users get
+//
+// Everything that is made carries the prefix sendan-e2e and is removed at the end. While developing,
+// `make e2e E2E_FLAGS=-e2e.keep` leaves the management clusters and the cloud running, and the next run uses them.
+package e2e
