@@ -6,7 +6,9 @@ import (
 	"maps"
 	"path/filepath"
 
+	"github.com/onsi/ginkgo/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -113,6 +115,7 @@ func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	framework.TryAddDefaultSchemes(scheme)
 	utilruntime.Must(infrav1.AddToScheme(scheme))
+	utilruntime.Must(policyv1.AddToScheme(scheme))
 	return scheme
 }
 
@@ -129,6 +132,15 @@ func (e *environment) credentials(project string) func(framework.ClusterProxy, s
 	return func(in framework.ClusterProxy, namespace string) {
 		e.giveCredentials(context.Background(), in, namespace, project)
 	}
+}
+
+// addProvider adds one infrastructure provider to the management cluster.
+func (e *environment) addProvider(ctx context.Context, infrastructure string) {
+	ginkgo.GinkgoHelper()
+	clusterctl.Init(ctx, clusterctl.InitInput{
+		LogFolder: filepath.Join(*artifactsDir, "clusters", managementName), ClusterctlConfigPath: e.Clusterctl, KubeconfigPath: e.Kubeconfig,
+		InfrastructureProviders: []string{infrastructure},
+	})
 }
 
 // giveCredentials gives a namespace the way to a project of the cloud. The label takes the Secret along when the clusters

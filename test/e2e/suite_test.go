@@ -62,11 +62,11 @@ func TestE2E(t *testing.T) {
 func runParallel(t *testing.T) {
 	args := []string{"tool", "ginkgo", "run", fmt.Sprintf("--procs=%d", *processes), "--timeout=1h", "--poll-progress-after=10m", "--no-color", "--silence-skips"}
 	ours := []string{"--"}
-	flag.Visit(func(f *flag.Flag) {
-		if name, isGinkgo := strings.CutPrefix(f.Name, "ginkgo."); isGinkgo {
-			args = append(args, fmt.Sprintf("--%s=%s", name, f.Value))
+	for _, arg := range os.Args[1:] { // some of ginkgo's flags do not tell their value
+		if setting, isGinkgo := strings.CutPrefix(strings.TrimLeft(arg, "-"), "ginkgo."); isGinkgo {
+			args = append(args, "--"+setting)
 		}
-	})
+	}
 	flag.VisitAll(func(f *flag.Flag) {
 		if strings.HasPrefix(f.Name, "e2e.") {
 			ours = append(ours, fmt.Sprintf("-%s=%s", f.Name, f.Value))
@@ -93,7 +93,7 @@ var _ = ginkgo.SynchronizedBeforeSuite(func(ctx context.Context) []byte {
 	e, err := makeEnvironment(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(e.connect()).To(Succeed())
-	e.installProviders(ctx, e.management, sendan, capd)
+	e.installProviders(ctx, e.management, sendan)
 	encoded, err := json.Marshal(e)
 	Expect(err).NotTo(HaveOccurred())
 	return encoded
