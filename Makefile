@@ -91,8 +91,8 @@ E2E_ARTIFACTS  = $(CURDIR)/_artifacts
 .PHONY: e2e
 e2e: ## Run the end-to-end tests: a kind cluster, clusterctl, real nodes; needs Docker
 	@test/image/build.sh node openstack-simulator haproxy >/dev/null
-	@test/repository/build.sh --out $(E2E_REPOSITORY) --infrastructure-version v0.1.0
-	@test/repository/build.sh --out $(E2E_REPOSITORY) --infrastructure-version v0.1.1
+	@test/repository/build.sh --out $(E2E_REPOSITORY) --infrastructure-version v0.1.1 # to upgrade to
+	@test/repository/build.sh --out $(E2E_REPOSITORY)
 	go -C test/e2e test -count=1 -timeout 60m -v . -args -e2e.repository=$(E2E_REPOSITORY) -e2e.artifacts=$(E2E_ARTIFACTS) \
 		-e2e.tools=$(TOOLS_DIR) -e2e.source=$(CURDIR)/test/e2e $(E2E_FLAGS)
 
