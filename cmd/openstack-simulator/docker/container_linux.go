@@ -167,8 +167,8 @@ WantedBy=multi-user.target
 `
 
 // What kubeadm, the kubelet and kube-proxy find fault with in a container is the host's: its kernel's configuration, its
-// cgroups, its swap, its table of connections. User data that are meant for machines know nothing of that, so it is put
-// right from outside.
+// cgroups, its swap, its table of connections, its disk: where that is almost full, every node would have disk pressure.
+// User data that are meant for machines know nothing of that, so it is put right from outside.
 const (
 	kubeadmWrapper = `#!/bin/sh
 PATH=${PATH#` + toolsDirectory + `:}
@@ -199,6 +199,12 @@ exec kubeadm "$@"
 kind: KubeletConfiguration
 failSwapOn: false
 failCgroupV1: false
+imageGCHighThresholdPercent: 100
+evictionHard:
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+  imagefs.available: 0%
+  imagefs.inodesFree: 0%
 `
 )
 
