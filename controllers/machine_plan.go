@@ -39,6 +39,7 @@ type machineInput struct {
 	clusterDeleting bool
 	placement       placement
 	lookups         machineLookups
+	boot            bootState
 }
 
 // placement is what the machine's failure domain means in the cloud. Empty parts leave it to the
@@ -52,6 +53,8 @@ type machineLookups struct {
 	ports  lookup[[]cloud.PortRequest]
 	// server is asked for by its id when the inventory does not hold a server that was there.
 	server lookup[cloud.Server]
+	// console is what a server printed whose node is overdue; empty when it was not asked for.
+	console lookup[string]
 }
 
 // machineObjects are the cloud objects a machine has by now.
@@ -112,7 +115,11 @@ func planMachine(in machineInput) []step {
 	if has.server == nil && !in.wasProvisioned() && (!volumes.done() || !ports.done()) {
 		server = waiting(infrav1.ServerReadyCondition, infrav1.CreatingReason, "The server follows once its ports and volumes are there.")
 	}
-	return []step{volumes, ports, server}
+	steps := []step{volumes, ports, server}
+	if boot, told := bootStep(in, has); told {
+		steps = append(steps, boot)
+	}
+	return steps
 }
 
 // gateStep holds a machine back until what it needs from others is there.

@@ -125,7 +125,7 @@ func observeServer(in machineInput, server cloud.Server) step {
 	const condition = infrav1.ServerReadyCondition
 	switch server.Status {
 	case "ACTIVE":
-		return done(condition)
+		return done(condition).until(in.boot.nextLook(in.now))
 	case "BUILD", "REBUILD", "REBOOT", "HARD_REBOOT", "MIGRATING", "RESIZE", "VERIFY_RESIZE", "PASSWORD":
 		return waiting(condition, infrav1.WaitingForCloudReason, "Nova has server %s in %s.", server.ID, server.Status)
 	case "ERROR":

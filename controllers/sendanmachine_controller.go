@@ -34,7 +34,7 @@ import (
 )
 
 // machineReadyConditions make up the Ready condition of a SendanMachine.
-var machineReadyConditions = []string{infrav1.VolumesReadyCondition, infrav1.PortsReadyCondition, infrav1.ServerReadyCondition}
+var machineReadyConditions = []string{infrav1.VolumesReadyCondition, infrav1.PortsReadyCondition, infrav1.ServerReadyCondition, infrav1.BootSucceededCondition}
 
 // +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanmachines,verbs=get;list;watch;patch;update
 // +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanmachines/status,verbs=get;patch;update
@@ -217,6 +217,7 @@ func (r *SendanMachineReconciler) reconcileNormal(ctx context.Context, scope *ma
 	}
 	in.snapshot = session.Inventory().Snapshot()
 	has := in.objects()
+	r.tellOfFailedBoot(obj, in.boot, steps)
 	return r.concludeWith(ctx, obj, steps, has, func() {
 		obj.SetAttempts(notes)
 		if has.server != nil && has.server.Status == "ACTIVE" {
@@ -348,6 +349,9 @@ func (r *SendanMachineReconciler) gather(ctx context.Context, session *cloud.Ses
 	has := in.objects()
 	switch {
 	case has.server != nil:
+		if has.server.Status == "ACTIVE" && in.boot.lookDue(r.Clock.Now()) {
+			in.lookups.console = look(session.ConsoleLog(ctx, has.server.ID, consoleLines))
+		}
 		return in, nil
 	case in.wasProvisioned():
 		in.lookups.server = look(session.GetServer(ctx, serverIDOf(in.machine.Spec.ProviderID)))
@@ -373,6 +377,7 @@ func inputOf(scope *machineScope) *machineInput {
 		infrastructureReady: ptr.Deref(scope.cluster.Status.Initialization.InfrastructureProvisioned, false),
 		clusterDeleting:     !scope.cluster.DeletionTimestamp.IsZero() || !scope.infraCluster.DeletionTimestamp.IsZero(),
 		placement:           placementOf(scope.infraCluster, scope.machine),
+		boot:                bootStateOf(scope),
 	}
 }
 

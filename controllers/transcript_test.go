@@ -291,3 +291,21 @@ func TestTranscriptOfALostReply(t *testing.T) {
 		t.Errorf("there are %d servers", servers)
 	}
 }
+
+func TestTranscriptOfAFailedBoot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.addCluster("tenant", "one")
+	w.run("cluster ready", 10*time.Minute, w.allReady)
+	tr := newTranscript(w, "the first boot of a worker fails, and somebody mends it on the machine an hour later")
+	w.nodesStayAway = true
+	w.addMachine("tenant", "one", "worker-0")
+	w.run("all ready", 10*time.Minute, w.allReady)
+	tr.happens("cloud-init fails")
+	w.prints("kubeadm: error execution phase preflight\ncc_scripts_user.py[WARNING]: Failed to run module scripts_user\n")
+	w.pass(time.Hour)
+	tr.happens("the node is there")
+	w.nodesStayAway = false
+	w.pass(time.Minute)
+	tr.compare(t, "failed-boot")
+}

@@ -67,6 +67,8 @@ type world struct {
 	// requests counts what reached the cloud; the process dies with the reply of number killAt.
 	requests, killAt atomic.Int64
 	sent             sentLog
+	// nodesStayAway lets no node join any more.
+	nodesStayAway bool
 	// after is told of every reconcile.
 	after func(work)
 }
@@ -409,6 +411,7 @@ func (w *world) changed(kind string, obj client.Object) bool {
 // objects to Clusters and Machines.
 func (w *world) core() {
 	ctx := context.Background()
+	w.nodesJoin()
 	for _, infra := range w.clusters() {
 		cluster := &clusterv1.Cluster{}
 		if w.client.Get(ctx, client.ObjectKeyFromObject(&infra), cluster) != nil {
@@ -425,6 +428,20 @@ func (w *world) core() {
 				}
 			}
 		}
+	}
+}
+
+// nodesJoin does what Cluster API core does once a node with the provider id is there.
+func (w *world) nodesJoin() {
+	ctx := context.Background()
+	for _, infra := range w.machines() {
+		machine := &clusterv1.Machine{}
+		if w.nodesStayAway || !ptr.Deref(infra.Status.Initialization.Provisioned, false) || w.client.Get(ctx, client.ObjectKeyFromObject(&infra), machine) != nil || machine.Status.NodeRef.IsDefined() {
+			continue
+		}
+		machine.Status.NodeRef.Name = machine.Name
+		w.must(w.client.Status().Update(ctx, machine))
+		w.enqueue(kindMachine, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(machine)})
 	}
 }
 

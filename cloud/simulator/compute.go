@@ -75,6 +75,7 @@ type server struct {
 	wantedVolumes           []blockDevice
 	securityGroupIDs        []string
 	differentHost, sameHost []string
+	console                 string // wins over the backend's
 
 	// epoch grows with each operation, so that what an earlier one had put on the agenda is void.
 	epoch int

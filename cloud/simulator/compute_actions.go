@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -254,7 +255,9 @@ func (n *computeService) consoleOutput(c *call, argument json.RawMessage, _ int)
 	if in.Length != nil {
 		lines = atoiOr(fmt.Sprint(in.Length), 0)
 	}
-	return ok(func() any { return fields{"output": lastLines(n.s.backend.ConsoleLog(srv.id), lines)} })
+	return ok(func() any {
+		return fields{"output": lastLines(cmp.Or(srv.console, n.s.backend.ConsoleLog(srv.id)), lines)}
+	})
 }
 
 // lastLines is the tail of a text; 0 means all of it.

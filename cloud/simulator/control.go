@@ -229,6 +229,8 @@ type ServerChange struct {
 	FaultDetails string `json:"faultDetails,omitempty"`
 	// Lost lets the server vanish, as if somebody had deleted it.
 	Lost bool `json:"lost,omitempty"`
+	// Console is what the console shows from now on, whatever the server prints.
+	Console string `json:"console,omitempty"`
 }
 
 // SetServer changes a server behind the API's back. Its node follows: SHUTOFF and ERROR turn it
@@ -244,6 +246,12 @@ func (s *Simulator) SetServer(id string, change ServerChange) error {
 	if change.Lost {
 		s.compute.lose(srv)
 		return nil
+	}
+	if change.Console != "" {
+		srv.console = change.Console
+		if change.Status == "" {
+			return nil
+		}
 	}
 	return s.compute.force(srv, change)
 }

@@ -29,6 +29,9 @@ const (
 	PortsReadyCondition = "PortsReady"
 	// ServerReadyCondition: the server is ACTIVE.
 	ServerReadyCondition = "ServerReady"
+	// BootSucceededCondition: the server's first boot made a node. It is there only once the console has
+	// proved the opposite, and True when a node came nevertheless.
+	BootSucceededCondition = "BootSucceeded"
 )
 
 // Reasons. docs/runbooks/conditions.md has a line for each: what it means, what Sendan does, what
@@ -58,6 +61,8 @@ const (
 	ServerErrorReason = "ServerError"
 	// ServerNotActiveReason: the server was stopped, suspended or the like in the cloud.
 	ServerNotActiveReason = "ServerNotActive"
+	// BootFailedReason: the server runs, but its first boot failed; the message ends with its console.
+	BootFailedReason = "BootFailed"
 	// LoadBalancerErrorReason: Octavia put the load balancer into ERROR.
 	LoadBalancerErrorReason = "LoadBalancerError"
 	// IdentityNotAllowedReason: the namespace may not use the identity.

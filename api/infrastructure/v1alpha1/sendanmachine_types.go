@@ -236,7 +236,7 @@ const (
 
 // SendanMachineStatus is what was last seen. Nothing here is needed to go on.
 type SendanMachineStatus struct {
-	// conditions: Ready, PortsReady, VolumesReady, ServerReady, Deleting, Paused.
+	// conditions: Ready, PortsReady, VolumesReady, ServerReady, BootSucceeded, Deleting, Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
