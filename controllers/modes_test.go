@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -13,8 +14,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	clusterctlv1 "sigs.k8s.io/cluster-api/cmd/clusterctl/api/v1alpha3"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -897,6 +900,25 @@ func TestPausedObjectsAreLeftAlone(t *testing.T) {
 	wantList(t, "name servers", w.seen().SubnetsOf(w.mark())[0].DNSNameservers, []string{"192.0.2.53"})
 	w.gone()
 	assertNothingLeft(t, w)
+}
+
+// The patch is that of clusterctl, which replaces all annotations. It pauses the Cluster as well, but nothing must hang on
+// the order in which it removes objects.
+func TestWhatWasMovedToAnotherManagerStaysInTheCloud(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ready(nil)
+	w.settle()
+	w.resetCalls()
+	for _, obj := range []client.Object{w.machine("tenant", worker), w.cluster("tenant", "one")} {
+		patch := fmt.Sprintf(`[{"op": "add", "path": "/metadata/annotations", "value": {%q: ""}}]`, clusterctlv1.DeleteForMoveAnnotation)
+		w.must(w.client.Patch(context.Background(), obj, client.RawPatch(types.JSONPatchType, []byte(patch))))
+		w.remove(obj)
+	}
+	w.pass(30 * time.Minute)
+	assertAtMost(t, w, "half an hour after the move", w.ownCalls(), 0)
+	wantList(t, "the machine's finalizers, which clusterctl removes", w.machine("tenant", worker).Finalizers, []string{infrav1.MachineFinalizer})
+	wantList(t, "the cluster's finalizers, which clusterctl removes", w.cluster("tenant", "one").Finalizers, []string{infrav1.ClusterFinalizer})
 }
 
 func TestAnExternallyManagedClusterIsNeverTouched(t *testing.T) {

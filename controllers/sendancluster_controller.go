@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	clusterctlv1 "sigs.k8s.io/cluster-api/cmd/clusterctl/api/v1alpha3"
 	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/conditions"
@@ -89,7 +90,7 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if annotations.IsExternallyManaged(obj) || !hasFilterLabel(obj, r.WatchFilterValue) {
+	if annotations.IsExternallyManaged(obj) || !isOurs(obj, r.WatchFilterValue) {
 		return ctrl.Result{}, nil
 	}
 	cluster, err := util.GetOwnerCluster(ctx, r.Client, obj.ObjectMeta)
@@ -323,10 +324,12 @@ func claim(ctx context.Context, c client.Client, obj client.Object, session *clo
 	return nil
 }
 
-// hasFilterLabel reports that an object belongs to this manager. Watches of other kinds lead to
-// objects of other managers as well.
-func hasFilterLabel(obj client.Object, value string) bool {
-	return value == "" || obj.GetLabels()[clusterv1.WatchLabel] == value
+// isOurs reports that an object belongs to this manager. Watches of other kinds lead to objects of other managers as
+// well. `clusterctl move` marks what it is about to remove here because another manager has it now; it takes the
+// finalizers off itself, and what is in the cloud is the other manager's.
+func isOurs(obj client.Object, watchFilter string) bool {
+	_, moved := obj.GetAnnotations()[clusterctlv1.DeleteForMoveAnnotation]
+	return !moved && (watchFilter == "" || obj.GetLabels()[clusterv1.WatchLabel] == watchFilter)
 }
 
 // patchStatus stores what change does to an object: its metadata, spec and status.

@@ -134,7 +134,7 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !hasFilterLabel(obj, r.WatchFilterValue) {
+	if !isOurs(obj, r.WatchFilterValue) {
 		return ctrl.Result{}, nil
 	}
 	if !obj.DeletionTimestamp.IsZero() && obj.Annotations[infrav1.OwnerIDAnnotation] == "" && !annotations.HasPaused(obj) {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	clusterctlv1 "sigs.k8s.io/cluster-api/cmd/clusterctl/api/v1alpha3"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -30,6 +31,13 @@ func validateOwnerIDForm(object client.Object) field.ErrorList {
 	return nil
 }
 
+// leavesByMove holds for an update that makes an object ready to be removed here, once `clusterctl move` has made it
+// elsewhere. clusterctl replaces all annotations by this one; see deleteSourceObject in its package cluster.
+func leavesByMove(updated client.Object) bool {
+	_, leaves := updated.GetAnnotations()[clusterctlv1.DeleteForMoveAnnotation]
+	return leaves
+}
+
 // validateOwnerIDUpdate: whoever could change the id would leave everything in the cloud behind.
 func validateOwnerIDUpdate(old, updated client.Object) field.ErrorList {
 	before, was := old.GetAnnotations()[infrav1.OwnerIDAnnotation]
@@ -37,7 +45,7 @@ func validateOwnerIDUpdate(old, updated client.Object) field.ErrorList {
 	if !was {
 		return validateOwnerIDForm(updated)
 	}
-	if before == after {
+	if before == after || after == "" && leavesByMove(updated) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(annotationPath(infrav1.OwnerIDAnnotation), after,
@@ -70,7 +78,7 @@ func validateOwnerIDUnique(ctx context.Context, reader client.Reader, cluster *i
 // manages must not fall into Sendan's hands by the removal of an annotation.
 func validateManagedByUpdate(old, updated client.Object) field.ErrorList {
 	before, was := old.GetAnnotations()[clusterv1.ManagedByAnnotation]
-	if _, is := updated.GetAnnotations()[clusterv1.ManagedByAnnotation]; !was || is {
+	if _, is := updated.GetAnnotations()[clusterv1.ManagedByAnnotation]; !was || is || leavesByMove(updated) {
 		return nil
 	}
 	return field.ErrorList{field.Forbidden(annotationPath(clusterv1.ManagedByAnnotation),

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	clusterctlv1 "sigs.k8s.io/cluster-api/cmd/clusterctl/api/v1alpha3"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -103,7 +104,13 @@ func TestAClusterUpdateIsRefusedWhereTheFieldIsImmutable(t *testing.T) {
 			[]string{`metadata.annotations[infrastructure.cluster.x-k8s.io/sendan-owner-id]: Invalid value: "training": is not a UUID`}},
 		"another owner id": {annotated(infrav1.OwnerIDAnnotation, someID), annotated(infrav1.OwnerIDAnnotation, anotherID),
 			[]string{`is immutable once set and was "` + someID + `"`}},
-		"no owner id any more":              {annotated(infrav1.OwnerIDAnnotation, someID), unchanged, []string{`is immutable once set`}},
+		"no owner id any more": {annotated(infrav1.OwnerIDAnnotation, someID), unchanged, []string{`is immutable once set`}},
+		"nothing but the mark of clusterctl move": {func(c *infrav1.SendanCluster) {
+			c.Annotations = map[string]string{infrav1.OwnerIDAnnotation: someID, clusterv1.ManagedByAnnotation: "terraform"}
+		}, annotated(clusterctlv1.DeleteForMoveAnnotation, ""), nil},
+		"another owner id by clusterctl move": {annotated(infrav1.OwnerIDAnnotation, someID), func(c *infrav1.SendanCluster) {
+			c.Annotations = map[string]string{infrav1.OwnerIDAnnotation: anotherID, clusterctlv1.DeleteForMoveAnnotation: ""}
+		}, []string{`is immutable once set and was "` + someID + `"`}},
 		"managed by something else":         {unchanged, annotated(clusterv1.ManagedByAnnotation, "terraform"), nil},
 		"not managed by something any more": {annotated(clusterv1.ManagedByAnnotation, "terraform"), unchanged, []string{`metadata.annotations[cluster.x-k8s.io/managed-by]: Forbidden: "terraform" manages this cluster`}},
 		"a label where an old rule let something through": {
