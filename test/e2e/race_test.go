@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/onsi/ginkgo/v2"
@@ -30,12 +31,16 @@ var _ = ginkgo.Describe("Time to Ready", ginkgo.Serial, func() {
 		highlyAvailable := env.timeToReady(ctx, sendan, "race-ha", controlPlanes, workers)
 		env.expectNothingLeft(ctx, race)
 		ratio := ours.Seconds() / theirs.Seconds()
-		results := fmt.Sprintf(`| cluster | seconds to Ready | wanted |
+		results := fmt.Sprintf(`## Real nodes
+
+Measured %s on %d cores, one cluster after the other, in containers of the same image.
+
+| cluster | seconds to Ready | wanted |
 |---|---|---|
 | CAPD, 1+1 | %.0f | |
 | Sendan, 1+1 | %.0f | %.2f times CAPD; at most %.1f |
 | Sendan, 3+2 | %.0f | at most %d |
-`, theirs.Seconds(), ours.Seconds(), ratio, wantedRatio, highlyAvailable.Seconds(), wantedHASeconds)
+`, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), theirs.Seconds(), ours.Seconds(), ratio, wantedRatio, highlyAvailable.Seconds(), wantedHASeconds)
 		Expect(os.WriteFile(raceFile(), []byte(results), 0o644)).To(Succeed()) //nolint:gosec // everybody may look
 		Expect(ratio).To(BeNumerically("<=", failingRatio), "time to Ready of Sendan by that of CAPD")
 	})

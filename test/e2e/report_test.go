@@ -32,7 +32,7 @@ func table(report ginkgo.Report) string {
 			continue // it was not asked for
 		}
 		name := strings.Join(append(spec.ContainerHierarchyTexts, spec.LeafNodeText), ": ")
-		if spec.LeafNodeType.Is(types.NodeTypeBeforeSuite | types.NodeTypeSynchronizedBeforeSuite) {
+		if spec.LeafNodeType.Is(types.NodeTypeSynchronizedBeforeSuite) && spec.ParallelProcess == 1 {
 			name = "(start of the management cluster and the cloud)"
 		} else if !spec.LeafNodeType.Is(types.NodeTypeIt) && !spec.Failed() {
 			continue

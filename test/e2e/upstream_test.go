@@ -20,11 +20,12 @@ const (
 	nodeDrain      = "node-drain"
 	selfHosted     = "self-hosted"
 	life           = "life"
+	failedBoot     = "failed-boot"
 	race           = "race"
 )
 
 func projects() []string {
-	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, race}
+	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, failedBoot, race}
 }
 
 var _ = ginkgo.Describe("Upstream", func() {
