@@ -76,13 +76,17 @@ func runParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = os.Remove(tableFile()) // it is of an earlier run
+	for _, file := range []string{tableFile(), raceFile()} {
+		_ = os.Remove(file) // it is of an earlier run
+	}
 	command := exec.CommandContext(t.Context(), "go", append(append(args, program), ours...)...)
 	command.Dir = *sourceDir
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	err = command.Run()
-	if table, unread := os.ReadFile(tableFile()); unread == nil {
-		fmt.Printf("\n%s\n", table)
+	for _, file := range []string{raceFile(), tableFile()} {
+		if table, unread := os.ReadFile(file); unread == nil {
+			fmt.Printf("\n%s\n", table)
+		}
 	}
 	if err != nil {
 		t.Fatalf("some specs failed, or did not run; logs and consoles are in %s", *artifactsDir)
