@@ -49,7 +49,7 @@ func TestEveryMakeTargetThatAPageNamesExists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := regexp.MustCompile(`(?m)(?:^|[\s;&|])make ([a-z][a-z-]*)`)
+	call := regexp.MustCompile(`(?m)(?:^|[\s;&|])make ([a-z][a-z0-9-]*)`)
 	named := 0
 	for _, page := range pages(t) {
 		for _, code := range page.code() {
