@@ -291,11 +291,11 @@ func (b *Backend) console(ctx context.Context, s *server) string {
 		return ""
 	}
 	defer func() { _ = log.Close() }()
-	text, err := io.ReadAll(io.LimitReader(log, longestConsoleBytes))
+	text, err := io.ReadAll(log)
 	if err != nil {
 		b.Logger.Warn("console not read to its end", "server", s.node.Name, "error", err)
 	}
-	return strings.ReplaceAll(string(text), "\r\n", "\n")
+	return strings.ReplaceAll(string(text[max(0, len(text)-longestConsoleBytes):]), "\r\n", "\n")
 }
 
 func lastLine(text string) string {
