@@ -28,8 +28,9 @@ const (
 	machineWithin = 4 * time.Minute
 )
 
-// One cluster lives through everything that machines and operators do to it.
-var _ = ginkgo.Describe("The life of a cluster", ginkgo.Ordered, func() {
+// One cluster lives through everything that machines and operators do to it. It takes longer than any other story, so it
+// begins first.
+var _ = ginkgo.Describe("The life of a cluster", ginkgo.Ordered, ginkgo.SpecPriority(1), func() {
 	var (
 		t      *tenant
 		second framework.ClusterProxy

@@ -26,6 +26,7 @@ readonly build_tools=$repo/hack/build-tools.sh
 readonly all="probe cni infrastructure-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
 readonly node_gib=8
 readonly haproxy_gib=1
+readonly older_kept=2
 # Debian 12, whose systemd still runs on hosts with cgroup v1.
 readonly debian=bookworm
 readonly node_packages=systemd,systemd-sysv,dbus,iptables,nftables,iproute2,ethtool,util-linux,mount,kmod,conntrack,libseccomp2,pigz,e2fsprogs,ca-certificates,curl,jq,procps,runc,socat
@@ -360,6 +361,15 @@ build_haproxy() {
 	echo "$image"
 }
 
+# forget_older IMAGE: every change of the source makes an image, few of which are looked at again. One in use stays.
+forget_older() {
+	local old
+	if [[ $1 != sendan/* ]]; then return; fi
+	old=$(docker image ls --format '{{.Repository}}:{{.Tag}}' "${1%:*}" | grep -E -- '-[0-9a-f]{12}$' | grep -vxF "$1" | tail -n +$((older_kept + 1))) || true
+	# shellcheck disable=SC2086 # it is a list
+	if [[ -n $old ]]; then docker rmi $old >/dev/null 2>&1 || true; fi
+}
+
 # build NAME prints its image.
 build() {
 	case $1 in
@@ -404,6 +414,7 @@ main() {
 	prepare "$@"
 	for name in "$@"; do
 		image=$(build "$name")
+		forget_older "$image"
 		echo "$name=$image"
 	done
 }
