@@ -57,6 +57,11 @@ func makeEnvironment(ctx context.Context) (*environment, error) {
 		Kubeconfig: filepath.Join(*artifactsDir, managementName+".kubeconfig"),
 		Clusterctl: filepath.Join(*artifactsDir, "clusterctl.yaml"),
 	}
+	if !*keep { // a run that was killed may have left it
+		if err := deleteKindCluster(secondName); err != nil {
+			return nil, err
+		}
+	}
 	// The cloud's network is made by kind.
 	if err := makeKindCluster(ctx, managementName, e.Kubeconfig, images); err != nil {
 		return nil, err
