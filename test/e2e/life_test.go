@@ -51,7 +51,7 @@ var _ = ginkgo.Describe("The life of a cluster", ginkgo.Ordered, ginkgo.SpecPrio
 
 	ginkgo.It("begins with three control-plane nodes and two workers", func(ctx context.Context) {
 		manifests := env.configureCluster(ctx, sendan, life, life, controlPlanes, workers)
-		Expect(env.management.CreateOrUpdate(ctx, manifests)).To(Succeed())
+		t.isApplied(ctx, manifests)
 		t.becomesReady(ctx, controlPlanes, workers, 8*time.Minute)
 	})
 

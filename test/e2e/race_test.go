@@ -53,8 +53,8 @@ func (e *environment) timeToReady(ctx context.Context, provider, name string, co
 	ginkgo.GinkgoHelper()
 	t := &tenant{management: e.management, namespace: race, name: name}
 	manifests := e.configureCluster(ctx, provider, race, name, int64(controlPlanes), int64(workers))
+	t.isApplied(ctx, manifests)
 	began := time.Now()
-	Expect(e.management.CreateOrUpdate(ctx, manifests)).To(Succeed())
 	ginkgo.DeferCleanup(func(ctx context.Context) {
 		if ginkgo.CurrentSpecReport().Failed() {
 			collectFailure(ctx, t)

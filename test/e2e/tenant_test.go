@@ -52,6 +52,13 @@ func controlPlane(m *clusterv1.Machine) bool {
 
 func worker(m *clusterv1.Machine) bool { return !controlPlane(m) }
 
+// isApplied does what `kubectl apply` does. It may come right after a provider, whose webhooks can be reached a moment after
+// its pod is Ready.
+func (t *tenant) isApplied(ctx context.Context, manifests []byte) {
+	ginkgo.GinkgoHelper()
+	eventually(ctx, func(g Gomega) { g.Expect(t.management.CreateOrUpdate(ctx, manifests)).To(Succeed()) }, time.Minute, "apply cluster "+t.name)
+}
+
 // becomesReady waits until the cluster is Available and has exactly so many machines, all of them Ready and up to date.
 func (t *tenant) becomesReady(ctx context.Context, controlPlanes, workers int, within time.Duration) {
 	ginkgo.GinkgoHelper()
