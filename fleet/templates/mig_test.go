@@ -1,7 +1,9 @@
 package templates
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,12 +45,12 @@ func TestEightA100WithTheSmallestInstancesAre56Slices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		slices := 0
+		instances := 0
 		for _, count := range layout {
-			slices += 8 * count
+			instances += 8 * count
 		}
-		if slices != 56 {
-			t.Errorf("eight %s with all-1g have %d slices, want 56", name, slices)
+		if instances != 56 {
+			t.Errorf("eight %s with all-1g have %d slices, want 56", name, instances)
 		}
 	}
 }
@@ -140,7 +142,7 @@ func TestWhatIsPossibleIsConsistent(t *testing.T) {
 		}
 		fits := m.Check(layout) == nil
 		offered := 0
-		m.below(layout, keys(layout), Layout{}, func(below Layout) {
+		m.below(layout, slices.Sorted(maps.Keys(layout)), Layout{}, func(below Layout) {
 			offered++
 			if !m.fits(below) {
 				t.Errorf("%s: %s was visited and does not fit", m.Name, below)
@@ -157,12 +159,4 @@ func TestWhatIsPossibleIsConsistent(t *testing.T) {
 			t.Errorf("%s: %s fits, but only %d of %d layouts below it do", m.Name, layout, offered, all)
 		}
 	}
-}
-
-func keys(layout Layout) []string {
-	var names []string
-	for name := range layout {
-		names = append(names, name)
-	}
-	return names
 }

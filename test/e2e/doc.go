@@ -7,10 +7,12 @@
 //	suite_test.go        what is started once, and how specs share two processors
 //	environment_test.go  what every spec gets to know about it
 //	kind_test.go, cloud_test.go, docker_test.go, repository_test.go   the parts of the environment
-//	tenant_test.go       a tenant cluster, seen from its management cluster
+//	tenant_test.go, pods_test.go   a tenant cluster, seen from its management cluster, and what runs in it
 //	life_test.go         one cluster from its creation to its deletion in another management cluster
+//	boot_test.go         a machine whose first boot fails
 //	race_test.go         the same cluster beside one of Cluster API's provider for containers
 //	upstream_test.go     upstream's specs with our templates
+//	report_test.go       tables of results, and what is kept of a failure
 //	data                 templates, as kustomizations of those that users get
 //
 // Everything that is made carries the prefix sendan-e2e and is removed at the end. While developing,

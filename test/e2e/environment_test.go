@@ -41,7 +41,7 @@ type environment struct {
 	management framework.ClusterProxy
 }
 
-// makeEnvironment starts what all specs share: a management cluster with all providers, and a cloud.
+// makeEnvironment starts what all specs share: a management cluster, still without providers, and a cloud.
 func makeEnvironment(ctx context.Context) (*environment, error) {
 	if err := requireDocker(ctx, *nodeImage, *simulatorImage); err != nil {
 		return nil, err
