@@ -49,9 +49,9 @@ dev-tools:
 generate: ## Generate deep copies, CRDs, RBAC and webhook configurations from the source
 	@$(BUILD_TOOLS) controller-gen
 	$(TOOLS_DIR)/controller-gen object paths=./api/...
-	$(TOOLS_DIR)/controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(TOOLS_DIR)/controller-gen crd paths=./api/... output:crd:artifacts:config=config/infrastructure/crd/bases
 	$(TOOLS_DIR)/controller-gen rbac:roleName=manager-role webhook paths=./controllers/... \
-		output:rbac:artifacts:config=config/rbac output:webhook:artifacts:config=config/webhook
+		output:rbac:artifacts:config=config/infrastructure/rbac output:webhook:artifacts:config=config/infrastructure/webhook
 
 .PHONY: images
 images: ## Build the images that real nodes need from Go modules and Debian packages; needs Docker, and root for the first time

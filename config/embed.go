@@ -2,9 +2,22 @@
 // that set up a management plane themselves.
 package config
 
-import "embed"
+import (
+	"embed"
+	"io/fs"
+)
 
-// Manifests holds crd/bases and webhook/manifests.yaml, as generated from the source.
-//
-//go:embed crd/bases/*.yaml webhook/manifests.yaml
-var Manifests embed.FS
+//go:embed infrastructure/crd/bases/*.yaml infrastructure/webhook/manifests.yaml
+var manifests embed.FS
+
+// Infrastructure holds crd/bases and webhook/manifests.yaml of the infrastructure provider, as generated from the source.
+func Infrastructure() fs.FS { return below("infrastructure") }
+
+// below cannot fail: the folder is embedded above.
+func below(directory string) fs.FS {
+	sub, err := fs.Sub(manifests, directory)
+	if err != nil {
+		panic(err)
+	}
+	return sub
+}

@@ -13,7 +13,7 @@
 #   --version      v0.1.0 by default, or $RELEASE_VERSION; its series must be in metadata.yaml
 #   --image        what the manager runs, sendan/infrastructure-manager:dev by default, or $RELEASE_IMAGE
 #   --pull-policy  IfNotPresent by default
-#   --config       the kustomization to render, config/default by default; config/overlays has others
+#   --config       the kustomization to render, config/infrastructure/default by default; others are in overlays beside it
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,7 +21,7 @@ out=${RELEASE_DIR:-_release}
 version=${RELEASE_VERSION:-v0.1.0}
 image=${RELEASE_IMAGE:-sendan/infrastructure-manager:dev}
 policy=IfNotPresent
-config=$repo/config/default
+config=$repo/config/infrastructure/default
 
 fail() {
 	echo "release: $*" >&2

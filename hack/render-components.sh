@@ -3,7 +3,8 @@
 #
 #   hack/render-components.sh DIRECTORY IMAGE [PULL-POLICY]
 #
-# DIRECTORY holds the kustomization, such as config/default, and may be read-only. PULL-POLICY is IfNotPresent by default.
+# DIRECTORY holds the kustomization, such as config/infrastructure/default, and may be read-only. PULL-POLICY is IfNotPresent
+# by default.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -54,7 +54,7 @@ func TestTheRoleIsForTheLeaseThatTheManagerTakes(t *testing.T) {
 // read decodes the first document of a manifest.
 func read(t *testing.T, file string, into any) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "config", file))
+	text, err := os.ReadFile(filepath.Join("..", "..", "config", "infrastructure", file))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,10 +63,10 @@ func Start(t *testing.T) *Env {
 		Scheme: env.Scheme,
 		CRDInstallOptions: crenvtest.CRDInstallOptions{
 			Scheme: env.Scheme,
-			CRDs:   append(customResources(t, filepath.Join(root(t), "config", "crd", "bases"), nil), clusterAPIResources(t)...),
+			CRDs:   append(customResources(t, filepath.Join(root(t), "config", "infrastructure", "crd", "bases"), nil), clusterAPIResources(t)...),
 		},
 		WebhookInstallOptions: crenvtest.WebhookInstallOptions{
-			Paths: []string{filepath.Join(root(t), "config", "webhook", "manifests.yaml")},
+			Paths: []string{filepath.Join(root(t), "config", "infrastructure", "webhook", "manifests.yaml")},
 		},
 	}
 	config, err := server.Start()

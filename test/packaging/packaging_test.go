@@ -207,7 +207,7 @@ func areCertified(t *testing.T, all []unstructured.Unstructured) {
 }
 
 func TestTheHighlyAvailableOverlayHasASecondManager(t *testing.T) {
-	all := components(t, release(t, "--image", image, "--config", envtest.RepositoryFile(t, "config", "overlays", "highly-available")))
+	all := components(t, release(t, "--image", image, "--config", envtest.RepositoryFile(t, "config", "infrastructure", "overlays", "highly-available")))
 	hasProviderLabel(t, all)
 	d := deployment(t, all)
 	if ptr.Deref(d.Spec.Replicas, 0) != 2 || manager(t, all).Image != image {

@@ -64,7 +64,7 @@ func providers(toolsDir string) ([]provider, error) {
 		}
 		all = append(all, provider{manager: manager, objects: objects})
 	}
-	objects, err := readManifests(config.Manifests)
+	objects, err := readManifests(config.Infrastructure())
 	if err != nil {
 		return nil, fmt.Errorf("read manifests of %s: %w", InfrastructureManager, err)
 	}

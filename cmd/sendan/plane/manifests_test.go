@@ -66,7 +66,7 @@ func TestOnlyKindsWithSeveralVersionsGetAConversionWebhook(t *testing.T) {
 }
 
 func TestThisProgramCarriesSendansKindsAndWebhooks(t *testing.T) {
-	objects, err := readManifests(config.Manifests)
+	objects, err := readManifests(config.Infrastructure())
 	if err != nil {
 		t.Fatal(err)
 	}
