@@ -31,7 +31,7 @@ func TestTheManagerTakesTheFlagsOfItsDeployment(t *testing.T) {
 	if err := flags.Parse(arguments); err != nil {
 		t.Fatal(err)
 	}
-	if !o.leaderElect {
+	if !o.manager.LeaderElect() {
 		t.Error("it does not elect a leader")
 	}
 	flags.Visit(func(flag *pflag.Flag) {
@@ -42,11 +42,12 @@ func TestTheManagerTakesTheFlagsOfItsDeployment(t *testing.T) {
 }
 
 func TestTheRoleIsForTheLeaseThatTheManagerTakes(t *testing.T) {
+	const lease = "sendan-" + name
 	var role rbacv1.Role
 	read(t, filepath.Join("rbac", "leader_election_role.yaml"), &role)
 	for _, rule := range role.Rules {
-		if slices.Contains(rule.Verbs, "update") && !slices.Equal(rule.ResourceNames, []string{leaderElectionID}) {
-			t.Errorf("it may update the leases %q, and takes %s", rule.ResourceNames, leaderElectionID)
+		if slices.Contains(rule.Verbs, "update") && !slices.Equal(rule.ResourceNames, []string{lease}) {
+			t.Errorf("it may update the leases %q, and takes %s", rule.ResourceNames, lease)
 		}
 	}
 }
