@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"k8s.io/utils/ptr"
@@ -50,7 +51,6 @@ func failureDomainsOf(in clusterInput) []clusterv1.FailureDomain {
 
 // serverGroupPolicies are Nova's names of the policies.
 var serverGroupPolicies = map[infrav1.ServerGroupPolicy]string{
-	"":                       "soft-anti-affinity",
 	infrav1.SoftAntiAffinity: "soft-anti-affinity",
 	infrav1.AntiAffinity:     "anti-affinity",
 }
@@ -59,16 +59,15 @@ var serverGroupPolicies = map[infrav1.ServerGroupPolicy]string{
 // machines. The cluster makes them, since many machines of a pool would each make one.
 func serverGroupsStep(in clusterInput) step {
 	const condition = infrav1.ServerGroupsReadyCondition
-	policy := serverGroupPolicies[in.cluster.Spec.ServerGroupPolicy]
 	wanted := wantedServerGroups(in)
 	var actions []action
-	for _, role := range wanted {
+	for _, role := range slices.Sorted(maps.Keys(wanted)) {
 		if len(in.snapshot.ServerGroupsOf(in.marked(role))) == 0 {
-			actions = append(actions, createServerGroup(in, role, policy))
+			actions = append(actions, createServerGroup(in, role, serverGroupPolicies[wanted[role]]))
 		}
 	}
 	for _, group := range in.snapshot.ServerGroupsOf(in.mark) {
-		if !slices.Contains(wanted, group.Mark.Role) {
+		if _, isWanted := wanted[group.Mark.Role]; !isWanted {
 			actions = append(actions, deleteServerGroup(group))
 		}
 	}
@@ -78,30 +77,40 @@ func serverGroupsStep(in clusterInput) step {
 	return done(condition)
 }
 
-func wantedServerGroups(in clusterInput) []string {
-	var roles []string
+// wantedServerGroups are the policies of the managed server groups by their roles.
+func wantedServerGroups(in clusterInput) map[string]infrav1.ServerGroupPolicy {
+	wanted := map[string]infrav1.ServerGroupPolicy{}
 	for _, machine := range in.machines {
-		if role := serverGroupRole(in.cluster, &machine); role != "" && !slices.Contains(roles, role) {
-			roles = append(roles, role)
+		if role := serverGroupRole(in.cluster, &machine); role != "" {
+			wanted[role] = serverGroupPolicy(in.cluster, &machine)
 		}
 	}
-	slices.Sort(roles)
-	return roles
+	return wanted
 }
 
-// serverGroupRole is the role of the managed server group a machine belongs to; empty for none.
+func serverGroupPolicy(cluster *infrav1.SendanCluster, machine *infrav1.SendanMachine) infrav1.ServerGroupPolicy {
+	return cmp.Or(machine.Spec.ServerGroupPolicy, cluster.Spec.ServerGroupPolicy, infrav1.SoftAntiAffinity)
+}
+
+// serverGroupRole is the role of the managed server group a machine belongs to; empty for none. A policy of the machine's own
+// is part of it, since the policy of a group cannot change: a pool that rolls to another one gets a second group meanwhile.
 func serverGroupRole(cluster *infrav1.SendanCluster, machine *infrav1.SendanMachine) string {
-	if cluster.Spec.ServerGroupPolicy == infrav1.NoServerGroup || machine.Spec.ServerGroup != "" {
+	policy := serverGroupPolicy(cluster, machine)
+	if policy == infrav1.NoServerGroup || machine.Spec.ServerGroup != "" {
 		return ""
 	}
+	suffix := ""
+	if policy != cmp.Or(cluster.Spec.ServerGroupPolicy, infrav1.SoftAntiAffinity) {
+		suffix = "." + string(policy)
+	}
 	if isControlPlane(machine) {
-		return roleControlPlaneGroup
+		return roleControlPlaneGroup + suffix
 	}
 	pool := cmp.Or(machine.Labels[clusterv1.MachineDeploymentNameLabel], machine.Labels[clusterv1.MachineSetNameLabel])
 	if pool == "" {
 		return "" // a machine of its own has nothing to be spread from
 	}
-	return rolePool + pool
+	return rolePool + pool + suffix
 }
 
 func createServerGroup(in clusterInput, role, policy string) action {

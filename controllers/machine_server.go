@@ -109,7 +109,7 @@ func createServerStep(in machineInput, has machineObjects) step {
 func groupIsFull(in machineInput) bool {
 	i := indexOfNote(in.notes, createServerKey)
 	return i >= 0 && in.notes[i].Reason == string(cloud.Quota) && strings.Contains(in.notes[i].Message, "servers in group") &&
-		serverGroupPolicies[in.cluster.Spec.ServerGroupPolicy] == "soft-anti-affinity"
+		serverGroupPolicy(in.cluster, in.machine) == infrav1.SoftAntiAffinity
 }
 
 func metadataOf(machine *infrav1.SendanMachine) map[string]string {

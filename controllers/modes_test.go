@@ -602,6 +602,29 @@ func TestEachPoolHasItsServerGroup(t *testing.T) {
 	})
 }
 
+func TestAPoolMayHaveAServerGroupPolicyOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ready(nil)
+	policy := func(name string, policy infrav1.ServerGroupPolicy) func(*infrav1.SendanMachine) {
+		return func(m *infrav1.SendanMachine) {
+			inPool(name)(m)
+			m.Spec.ServerGroupPolicy = policy
+		}
+	}
+	w.addMachine("tenant", "one", "apart-0", policy("apart", infrav1.AntiAffinity))
+	w.addMachine("tenant", "one", "anywhere-0", policy("anywhere", infrav1.NoServerGroup))
+	w.addMachine("tenant", "one", "same-0", policy("same", infrav1.SoftAntiAffinity))
+	w.run("all ready", 20*time.Minute, w.allReady)
+	policies := map[string]string{}
+	for _, group := range w.seen().ServerGroupsOf(w.mark()) {
+		policies[group.Mark.Role] = group.Policy
+	}
+	wantEqual(t, "policy of the pool that is kept apart", policies[rolePool+"apart.AntiAffinity"], "anti-affinity")
+	wantEqual(t, "policy of the pool that says what the cluster says", policies[rolePool+"same"], "soft-anti-affinity")
+	wantEqual(t, "server groups", len(policies), 4) // with those of the control plane and of its first pool
+}
+
 func TestNoServerGroupIsMadeWhenNoneIsWanted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -69,6 +69,10 @@ type SendanMachineSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	ServerGroup string `json:"serverGroup,omitempty"`
 
+	// serverGroupPolicy of the managed server group of the machine's pool; the cluster's when unset.
+	// +optional
+	ServerGroupPolicy ServerGroupPolicy `json:"serverGroupPolicy,omitempty"`
+
 	// schedulerHints passed to Nova as they are, such as {"different_host": ["…"]}.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
