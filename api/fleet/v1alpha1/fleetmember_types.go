@@ -16,6 +16,7 @@ type FleetMemberSpec struct {
 }
 
 // FleetMemberLock is held by one capability, or by a person.
+// +kubebuilder:validation:XValidation:rule="!has(self.until) || self.until > self.since",message="until must be after since; leave it out for a lock that is held until it is removed"
 type FleetMemberLock struct {
 	// holder: repair, upgrade, or operator:<name> for a person.
 	// +required

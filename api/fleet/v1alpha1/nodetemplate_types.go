@@ -64,7 +64,7 @@ type NodeTemplateSpec struct {
 	// +optional
 	RootDisk RootDisk `json:"rootDisk,omitempty,omitzero"`
 
-	// serverGroupPolicy of the pools; the cluster's (soft anti-affinity) when unset. None puts machines anywhere.
+	// serverGroupPolicy of the pools; soft anti-affinity when unset.
 	// +optional
 	ServerGroupPolicy ServerGroupPolicy `json:"serverGroupPolicy,omitempty"`
 
@@ -311,14 +311,16 @@ type RootDisk struct {
 }
 
 // ServerGroupPolicy says how machines of a pool are spread over hosts.
-// +kubebuilder:validation:Enum=Cluster;None
+// +kubebuilder:validation:Enum=SoftAntiAffinity;AntiAffinity;None
 type ServerGroupPolicy string
 
 // The policies.
 const (
-	// ServerGroupOfCluster follows the cluster's policy, which is soft anti-affinity.
-	ServerGroupOfCluster ServerGroupPolicy = "Cluster"
-	// ServerGroupNone puts machines anywhere, such as where one host has one machine of the shape anyway.
+	// ServerGroupSoftAntiAffinity spreads over hosts where it can.
+	ServerGroupSoftAntiAffinity ServerGroupPolicy = "SoftAntiAffinity"
+	// ServerGroupAntiAffinity never puts two machines of a pool on one host.
+	ServerGroupAntiAffinity ServerGroupPolicy = "AntiAffinity"
+	// ServerGroupNone puts machines anywhere, such as where a host has one machine of the shape anyway.
 	ServerGroupNone ServerGroupPolicy = "None"
 )
 

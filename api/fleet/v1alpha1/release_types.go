@@ -235,6 +235,13 @@ type ReleaseSite struct {
 	// +kubebuilder:validation:MaxLength=253
 	ClusterClass string `json:"clusterClass,omitempty"`
 
+	// singleNodeClasses are for Clusters of one machine, by its NodeTemplate.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodeTemplate
+	// +kubebuilder:validation:MaxItems=200
+	SingleNodeClasses []SingleNodeClass `json:"singleNodeClasses,omitempty"`
+
 	// nodeTemplates that the site has everything for.
 	// +optional
 	// +listType=set
@@ -248,6 +255,21 @@ type ReleaseSite struct {
 	// +kubebuilder:validation:MaxItems=200
 	// +kubebuilder:validation:items:MaxLength=1024
 	Missing []string `json:"missing,omitempty"`
+}
+
+// SingleNodeClass is the class of Clusters of one machine.
+type SingleNodeClass struct {
+	// nodeTemplate of the machine.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	NodeTemplate string `json:"nodeTemplate,omitempty"`
+
+	// clusterClass that Clusters refer to.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ClusterClass string `json:"clusterClass,omitempty"`
 }
 
 // Release is what clusters are made of.
