@@ -31,6 +31,7 @@ help: ## Show what can be made
 build: ## Build this project's programs into bin/
 	go build -o $(BIN)/sendan ./cmd/sendan
 	go build -o $(BIN)/infrastructure-manager ./cmd/infrastructure-manager
+	go build -o $(BIN)/fleet-manager ./cmd/fleet-manager
 	go -C cmd/openstack-simulator build -o $(BIN)/openstack-simulator .
 
 .PHONY: tools
@@ -49,9 +50,12 @@ dev-tools:
 generate: ## Generate deep copies, CRDs, RBAC and webhook configurations from the source
 	@$(BUILD_TOOLS) controller-gen
 	$(TOOLS_DIR)/controller-gen object paths=./api/...
-	$(TOOLS_DIR)/controller-gen crd paths=./api/... output:crd:artifacts:config=config/infrastructure/crd/bases
+	$(TOOLS_DIR)/controller-gen crd paths=./api/infrastructure/... output:crd:artifacts:config=config/infrastructure/crd/bases
+	$(TOOLS_DIR)/controller-gen crd paths=./api/fleet/... output:crd:artifacts:config=config/fleet/crd/bases
 	$(TOOLS_DIR)/controller-gen rbac:roleName=manager-role webhook paths=./controllers/... \
 		output:rbac:artifacts:config=config/infrastructure/rbac output:webhook:artifacts:config=config/infrastructure/webhook
+	$(TOOLS_DIR)/controller-gen rbac:roleName=sendan-fleet-manager webhook paths=./fleet/... \
+		output:rbac:artifacts:config=config/fleet/rbac output:webhook:artifacts:config=config/fleet/webhook
 
 .PHONY: images
 images: ## Build the images that real nodes need from Go modules and Debian packages; needs Docker, and root for the first time

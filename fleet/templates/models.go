@@ -2,10 +2,54 @@ package templates
 
 import "slices"
 
+// Generation is what GPUs of one architecture have in common, and what a NodeTemplate need not say.
+type Generation struct {
+	// Name is NVIDIA's, such as Ampere. Releases choose images by it.
+	Name string
+	// FirstDriver and LastDriver are the branches of NVIDIA's data center driver that know it; no last one is 0. From
+	// "Supported Drivers and CUDA Toolkit Versions" of NVIDIA's driver documentation.
+	FirstDriver, LastDriver int
+	// MemoryRepair is how it deals with broken memory: older ones retire pages, newer ones remap rows.
+	MemoryRepair string
+	// FabricManagerFrom is the number of GPUs in a machine from which NVSwitch connects them, which needs the fabric manager:
+	// the size of an HGX board. 0 where there is none.
+	FabricManagerFrom int32
+}
+
+// The ways of [Generation.MemoryRepair].
+const (
+	pageRetirement = "page-retirement"
+	rowRemapping   = "row-remapping"
+)
+
+func volta() Generation {
+	return Generation{Name: "Volta", FirstDriver: 384, LastDriver: 580, MemoryRepair: pageRetirement}
+}
+
+func ampere() Generation {
+	return Generation{Name: "Ampere", FirstDriver: 450, MemoryRepair: rowRemapping, FabricManagerFrom: 8}
+}
+
+func hopper() Generation {
+	return Generation{Name: "Hopper", FirstDriver: 525, MemoryRepair: rowRemapping, FabricManagerFrom: 8}
+}
+
+func blackwell() Generation {
+	return Generation{Name: "Blackwell", FirstDriver: 570, MemoryRepair: rowRemapping, FabricManagerFrom: 8}
+}
+
+// withoutSwitch is for models that are only sold as cards.
+func withoutSwitch(g Generation) Generation {
+	g.FabricManagerFrom = 0
+	return g
+}
+
 // Model is a GPU as its vendor sells it. What the same chip with another size of memory can do differs.
 type Model struct {
 	// Name is the one that templates use, such as A100-40GB.
 	Name string
+	// Generation it belongs to.
+	Generation Generation
 	// Profiles are the MIG profiles it can be partitioned into, small ones first; none where it cannot be.
 	Profiles []Profile
 }
@@ -14,15 +58,15 @@ type Model struct {
 // MIG Profiles" in NVIDIA's MIG user guide.
 func Models() []Model {
 	return []Model{
-		{Name: "V100-16GB"},
-		{Name: "V100-32GB"},
-		{Name: "A30-24GB", Profiles: fourSlices("6gb", "12gb", "24gb")},
-		{Name: "A100-40GB", Profiles: eightSlices("5gb", "10gb", "20gb", "40gb")},
-		{Name: "A100-80GB", Profiles: eightSlices("10gb", "20gb", "40gb", "80gb")},
-		{Name: "H100-80GB", Profiles: eightSlices("10gb", "20gb", "40gb", "80gb")},
-		{Name: "H100-94GB", Profiles: eightSlices("12gb", "24gb", "47gb", "94gb")},
-		{Name: "H200-141GB", Profiles: eightSlices("18gb", "35gb", "71gb", "141gb")},
-		{Name: "B200-180GB", Profiles: eightSlices("23gb", "45gb", "90gb", "180gb")},
+		{Name: "V100-16GB", Generation: volta()},
+		{Name: "V100-32GB", Generation: volta()},
+		{Name: "A30-24GB", Generation: withoutSwitch(ampere()), Profiles: fourSlices("6gb", "12gb", "24gb")},
+		{Name: "A100-40GB", Generation: ampere(), Profiles: eightSlices("5gb", "10gb", "20gb", "40gb")},
+		{Name: "A100-80GB", Generation: ampere(), Profiles: eightSlices("10gb", "20gb", "40gb", "80gb")},
+		{Name: "H100-80GB", Generation: hopper(), Profiles: eightSlices("10gb", "20gb", "40gb", "80gb")},
+		{Name: "H100-94GB", Generation: hopper(), Profiles: eightSlices("12gb", "24gb", "47gb", "94gb")},
+		{Name: "H200-141GB", Generation: hopper(), Profiles: eightSlices("18gb", "35gb", "71gb", "141gb")},
+		{Name: "B200-180GB", Generation: blackwell(), Profiles: eightSlices("23gb", "45gb", "90gb", "180gb")},
 	}
 }
 

@@ -3,18 +3,24 @@
 package envtest
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	kuberuntime "k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	bootstrapv1 "sigs.k8s.io/cluster-api/api/bootstrap/kubeadm/v1beta2"
@@ -27,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/yaml"
 
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 	"github.com/sendan-io/sendan/controllers/webhooks"
 )
@@ -55,15 +62,20 @@ type Env struct {
 
 // Start starts an API server that lives as long as the test. It takes seconds, so a package calls it
 // from one test and runs the others as its subtests. Without the programs to start the test is
-// skipped, except where CI=true: there it fails.
-func Start(t *testing.T) *Env {
+// skipped, except where CI=true: there it fails. The webhooks are those of the infrastructure provider,
+// and of the fleet manager those that the given functions serve.
+func Start(t *testing.T, fleet ...func(ctrl.Manager) error) *Env {
 	t.Helper()
 	env := &Env{Scheme: NewScheme(t), AssetsDir: AssetsDir(t)}
 	server := &crenvtest.Environment{
 		Scheme: env.Scheme,
 		CRDInstallOptions: crenvtest.CRDInstallOptions{
 			Scheme: env.Scheme,
-			CRDs:   append(customResources(t, filepath.Join(root(t), "config", "infrastructure", "crd", "bases"), nil), clusterAPIResources(t)...),
+			CRDs: slices.Concat(
+				customResources(t, filepath.Join(root(t), "config", "infrastructure", "crd", "bases"), nil),
+				customResources(t, filepath.Join(root(t), "config", "fleet", "crd", "bases"), nil),
+				clusterAPIResources(t),
+			),
 		},
 		WebhookInstallOptions: crenvtest.WebhookInstallOptions{
 			Paths: []string{filepath.Join(root(t), "config", "infrastructure", "webhook", "manifests.yaml")},
@@ -88,7 +100,7 @@ func Start(t *testing.T) *Env {
 	if err := os.WriteFile(env.Kubeconfig, server.KubeConfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	serveWebhooks(t, env, server.WebhookInstallOptions)
+	serveWebhooks(t, env, server.WebhookInstallOptions, fleet)
 	return env
 }
 
@@ -112,7 +124,7 @@ func NewScheme(t *testing.T) *kuberuntime.Scheme {
 	scheme := kuberuntime.NewScheme()
 	for _, add := range []func(*kuberuntime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme,
-		clusterv1.AddToScheme, bootstrapv1.AddToScheme, controlplanev1.AddToScheme, infrav1.AddToScheme,
+		clusterv1.AddToScheme, bootstrapv1.AddToScheme, controlplanev1.AddToScheme, infrav1.AddToScheme, fleetv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatalf("build the scheme: %v", err)
@@ -122,7 +134,7 @@ func NewScheme(t *testing.T) *kuberuntime.Scheme {
 }
 
 // serveWebhooks returns when the webhooks answer, so that the first write of a test meets them.
-func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptions) {
+func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptions, fleet []func(ctrl.Manager) error) {
 	t.Helper()
 	server := webhook.NewServer(webhook.Options{
 		Host: options.LocalServingHost, Port: options.LocalServingPort, CertDir: options.LocalServingCertDir,
@@ -133,8 +145,10 @@ func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptio
 	if err != nil {
 		t.Fatalf("make the webhook manager: %v", err)
 	}
-	if err := webhooks.SetupWithManager(manager); err != nil {
-		t.Fatal(err)
+	for _, setUp := range append(fleet, webhooks.SetupWithManager) {
+		if err := setUp(manager); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
@@ -146,6 +160,40 @@ func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptio
 		}
 	})
 	Eventually(t, webhookStartTimeout, func() error { return server.StartedChecker()(nil) })
+	installFleetWebhooks(t, env, options, server.WebhookMux())
+}
+
+// installFleetWebhooks makes the API server call those webhooks of the fleet manager that are served.
+func installFleetWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptions, served *http.ServeMux) {
+	t.Helper()
+	file := filepath.Join(root(t), "config", "fleet", "webhook", "manifests.yaml")
+	manifests, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isServed := func(config admissionregistrationv1.WebhookClientConfig) bool {
+		_, pattern := served.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: *config.Service.Path}})
+		return pattern != ""
+	}
+	mutating, validating := &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
+	for _, into := range []any{mutating, validating} {
+		if err := decoder.Decode(into); err != nil {
+			t.Fatalf("read %s: %v", file, err)
+		}
+	}
+	mutating.Webhooks = slices.DeleteFunc(mutating.Webhooks, func(w admissionregistrationv1.MutatingWebhook) bool { return !isServed(w.ClientConfig) })
+	validating.Webhooks = slices.DeleteFunc(validating.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool { return !isServed(w.ClientConfig) })
+	options.MutatingWebhooks = []*admissionregistrationv1.MutatingWebhookConfiguration{mutating}
+	options.ValidatingWebhooks = []*admissionregistrationv1.ValidatingWebhookConfiguration{validating}
+	if err := options.ModifyWebhookDefinitions(); err != nil {
+		t.Fatal(err)
+	}
+	for _, configuration := range []client.Object{mutating, validating} {
+		if err := env.Client.Create(t.Context(), configuration); err != nil {
+			t.Fatalf("install the webhooks of the fleet manager: %v", err)
+		}
+	}
 }
 
 // Eventually polls until check passes, and fails the test with its last error at the deadline.
