@@ -8,10 +8,14 @@ import (
 )
 
 //go:embed infrastructure/crd/bases/*.yaml infrastructure/webhook/manifests.yaml
+//go:embed fleet/crd/bases/*.yaml fleet/webhook/manifests.yaml fleet/rbac/tenant_roles.yaml
 var manifests embed.FS
 
 // Infrastructure holds crd/bases and webhook/manifests.yaml of the infrastructure provider, as generated from the source.
 func Infrastructure() fs.FS { return below("infrastructure") }
+
+// Fleet holds the same of the fleet manager, and the roles of tenants.
+func Fleet() fs.FS { return below("fleet") }
 
 // below cannot fail: the folder is embedded above.
 func below(directory string) fs.FS {

@@ -20,12 +20,21 @@ import (
 const (
 	controlPlaneNodes = 3
 	firstFlavor       = "g1.a100.8"
-	firstFlavorGPUs   = 8
 	secondFlavor      = "g1.a100.4"
-	secondFlavorGPUs  = 4
 	// activeServer is how Nova calls a server that runs.
 	activeServer = "ACTIVE"
 )
+
+// wantedPool is what a pool of workers should have.
+type wantedPool struct {
+	flavor string
+	nodes  int
+	// resource that each node offers, and how many.
+	resource corev1.ResourceName
+	count    int64
+	// spread says that Sendan keeps a server group for it.
+	spread bool
+}
 
 // How long each step may take. They are generous: a hang is to be told from a slow machine.
 const (
@@ -81,7 +90,7 @@ func check(ctx context.Context, out, errOut io.Writer, flags planeFlags, chaos c
 		flags.stateDir = dir
 		remove = func() { _ = os.RemoveAll(dir) }
 	}
-	d, err := startDemo(ctx, flags, reportTo(out))
+	d, err := startDemo(ctx, flags, chaos.kills == 0, reportTo(out))
 	if err != nil {
 		_, _ = fmt.Fprintln(errOut, err)
 		return verdict{err: err}
@@ -111,10 +120,8 @@ type checker struct {
 	failedServers int
 	// killer of the provider, nil when it is left alone.
 	killer *killer
-	// workers and flavor are what the cluster should have now.
-	workers    int
-	flavor     string
-	workerGPUs int64
+	// pools that the cluster should have now, by name.
+	pools map[string]*wantedPool
 	// replaced is the worker that a new flavor has to replace.
 	replaced   string
 	readyAfter time.Duration
@@ -138,6 +145,9 @@ func (c *checker) steps() []step {
 		creation, deletion := creationPhase(), deletionPhase()
 		create.killing, remove.killing = &creation, &deletion
 		return []step{create, remove}
+	}
+	if c.isFleet() {
+		return c.stepsOfFleet(create, remove)
 	}
 	steps := []step{create}
 	if c.realNodes {
@@ -194,13 +204,25 @@ func (c *checker) await(ctx context.Context, s step) error {
 }
 
 func (c *checker) create(ctx context.Context) error {
-	c.workers, c.flavor, c.workerGPUs = 2, firstFlavor, firstFlavorGPUs
+	c.pools = map[string]*wantedPool{demoPool: {flavor: firstFlavor, nodes: 2, resource: gpuResource, count: 8, spread: true}}
+	if c.isFleet() {
+		c.pools = fleetPools()
+	}
 	return c.apply(ctx)
+}
+
+// workers of all pools.
+func (c *checker) workers() int {
+	workers := 0
+	for _, pool := range c.pools {
+		workers += pool.nodes
+	}
+	return workers
 }
 
 func (c *checker) scaleTo(workers int) func(context.Context) error {
 	return func(ctx context.Context) error {
-		c.workers = workers
+		c.pools[demoPool].nodes = workers
 		return c.changePool(ctx, func(pool *clusterv1.MachineDeployment) {
 			count := int32(workers)
 			pool.Spec.Replicas = &count
@@ -234,7 +256,7 @@ func (c *checker) changeFlavor(ctx context.Context) error {
 	if err := c.tenant.client.Create(ctx, next); err != nil {
 		return fmt.Errorf("create SendanMachineTemplate %s: %w", next.Name, err)
 	}
-	c.flavor, c.workerGPUs = secondFlavor, secondFlavorGPUs
+	c.pools[demoPool].flavor, c.pools[demoPool].count = secondFlavor, 4
 	return c.changePool(ctx, func(pool *clusterv1.MachineDeployment) {
 		pool.Spec.Template.Spec.InfrastructureRef.Name = next.Name
 	})
@@ -278,7 +300,7 @@ func (c *checker) clusterAsWanted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted := controlPlaneNodes + c.workers
+	wanted := controlPlaneNodes + c.workers()
 	if err := nodesUnready(nodes, wanted); err != nil {
 		return err
 	}
@@ -292,16 +314,23 @@ func (c *checker) clusterAsWanted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return objects.difference(demoObjects(c.workers))
+	return objects.difference(clusterObjects(c.pools))
 }
 
+// workersAsWanted tells the pools apart by what the cloud controller manager labels nodes with.
 func (c *checker) workersAsWanted(nodes []corev1.Node) error {
+	if c.realNodes {
+		return nil
+	}
 	for _, node := range nodes {
 		if _, found := node.Labels[controlPlaneLabel]; found {
 			continue
 		}
-		if gpus(node) != c.workerGPUs && !c.realNodes {
-			return fmt.Errorf("node %s has %d GPUs, it should have %d", node.Name, gpus(node), c.workerGPUs)
+		for _, pool := range c.pools {
+			offered := node.Status.Allocatable[pool.resource]
+			if pool.flavor == node.Labels[corev1.LabelInstanceTypeStable] && offered.Value() != pool.count {
+				return fmt.Errorf("node %s offers %d %s, it should offer %d", node.Name, offered.Value(), pool.resource, pool.count)
+			}
 		}
 	}
 	return nil
@@ -313,20 +342,20 @@ func (c *checker) serversAsWanted(ctx context.Context, wanted int) error {
 	if err != nil {
 		return err
 	}
-	workers := 0
+	byFlavor := map[string]int{}
 	for _, server := range servers {
 		if server.Status != activeServer {
 			return fmt.Errorf("server %s is %s", server.Name, server.Status)
 		}
-		if server.Flavor == c.flavor {
-			workers++
-		}
+		byFlavor[server.Flavor]++
 	}
 	if err := c.containersAsWanted(ctx, wanted); err != nil {
 		return err
 	}
-	if len(servers) != wanted || workers != c.workers {
-		return fmt.Errorf("the cloud has %d servers, %d of flavor %s; there should be %d and %d", len(servers), workers, c.flavor, wanted, c.workers)
+	for _, pool := range c.pools {
+		if len(servers) != wanted || byFlavor[pool.flavor] != pool.nodes {
+			return fmt.Errorf("the cloud has %d servers, %d of flavor %s; there should be %d and %d", len(servers), byFlavor[pool.flavor], pool.flavor, wanted, pool.nodes)
+		}
 	}
 	return nil
 }
@@ -368,6 +397,9 @@ func (c *checker) nothingLeft(ctx context.Context) error {
 		return fmt.Errorf("%d Machines, %d SendanMachines or the SendanCluster are still there", len(s.machines), len(s.servers))
 	}
 	if err := c.dependentsGone(ctx); err != nil {
+		return err
+	}
+	if err := c.fleetForgets(ctx); err != nil {
 		return err
 	}
 	objects, err := c.cloud.objects(ctx)

@@ -44,7 +44,7 @@ func (c *checker) failHost(ctx context.Context) error {
 
 // survived asks the API server through the load balancer, which has to leave out the node that is gone.
 func (c *checker) survived(ctx context.Context) error {
-	if err := c.containersRun(ctx, controlPlaneNodes+c.workers-c.failedServers); err != nil {
+	if err := c.containersRun(ctx, controlPlaneNodes+c.workers()-c.failedServers); err != nil {
 		return err
 	}
 	for range 2 * controlPlaneNodes {
@@ -60,7 +60,7 @@ func (c *checker) recoverHost(ctx context.Context) error {
 }
 
 func (c *checker) recovered(ctx context.Context) error {
-	if err := c.containersRun(ctx, controlPlaneNodes+c.workers); err != nil {
+	if err := c.containersRun(ctx, controlPlaneNodes+c.workers()); err != nil {
 		return err
 	}
 	return c.clusterAsWanted(ctx)

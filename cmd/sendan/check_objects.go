@@ -10,10 +10,16 @@ import (
 // securityGroupRules, as the simulator calls them.
 const securityGroupRules = "security-group-rules"
 
-// demoObjects is exactly what a cluster of templates/demo/cluster.yaml with so many workers is made
-// of. A kind that is not here should not be in the cloud at all.
-func demoObjects(workers int) objectCounts {
-	machines := controlPlaneNodes + workers
+// clusterObjects is exactly what a cluster with these pools is made of. A kind that is not here should not be in the cloud
+// at all.
+func clusterObjects(pools map[string]*wantedPool) objectCounts {
+	machines, serverGroups := controlPlaneNodes, 1
+	for _, pool := range pools {
+		machines += pool.nodes
+		if pool.spread && pool.nodes > 0 {
+			serverGroups++
+		}
+	}
 	return objectCounts{
 		"networks":        1,
 		"subnets":         1,
@@ -25,7 +31,7 @@ func demoObjects(workers int) objectCounts {
 		"healthmonitors":  1,
 		"members":         controlPlaneNodes,
 		"floatingips":     1,
-		"server_groups":   2, // control plane and workers
+		"server_groups":   serverGroups,
 		"servers":         machines,
 		"ports":           machines + 2, // the router's and the load balancer's
 	}

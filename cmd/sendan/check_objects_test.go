@@ -19,10 +19,10 @@ func TestEveryDuplicateAndEveryGapInTheCloudIsNamed(t *testing.T) {
 		"an orphan server and no port": {func(c objectCounts) { c["servers"]++; c["ports"]-- }, "the cloud has 6 ports instead of 7, 6 servers instead of 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			have := demoObjects(2)
+			have := clusterObjects(twoWorkers())
 			c.change(have)
 			got := ""
-			if err := have.difference(demoObjects(2)); err != nil {
+			if err := have.difference(clusterObjects(twoWorkers())); err != nil {
 				got = err.Error()
 			}
 			if got != c.want {
@@ -45,4 +45,8 @@ func TestWritesToTheCloudAreNeitherReadsNorLogins(t *testing.T) {
 	if counts.Total != 21 || counts.writes() != 5 {
 		t.Errorf("%d calls, %d writes; want 21 and 5", counts.Total, counts.writes())
 	}
+}
+
+func twoWorkers() map[string]*wantedPool {
+	return map[string]*wantedPool{demoPool: {nodes: 2, spread: true}}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/sendan-io/sendan/cmd/sendan/plane"
 	demomanifests "github.com/sendan-io/sendan/templates/demo"
@@ -23,6 +24,8 @@ const (
 	// cloudName is the entry of clouds.yaml that the simulator writes.
 	cloudName     = "demo"
 	demoNamespace = "default"
+	// demoPool is the pool of templates/demo/cluster.yaml.
+	demoPool = "demo-gpu"
 	// readyDeadline of a cluster; it takes well under a minute on an idle machine.
 	readyDeadline = 10 * time.Minute
 	callTimeout   = 10 * time.Second
@@ -35,13 +38,16 @@ func newDemoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Bring everything up and watch a GPU cluster become Ready",
-		Long: `demo does what up does, then applies a Cluster of three control-plane nodes and two workers with eight
-GPUs each, shows every machine on its way, and stays up until Ctrl-C. Each demo starts from nothing.
+		Long: `demo does what up does, then applies what a platform team describes (a site, node templates, a release and
+a tenant) and the Cluster of that tenant, with a pool of partitioned A100s and one of H100s. It shows every
+machine on its way, and stays up until Ctrl-C. Each demo starts from nothing.
 
-With --check it goes on without a terminal: it scales the workers to five and to one, gives them another
-flavor, deletes the cluster, and verifies each step and that nothing is left in the cloud.
+With --backend=docker the Cluster is one without releases, since no container has a GPU.
 
-With --check --kill-provider it only creates and deletes the cluster, and meanwhile ends the provider with
+With --check it goes on without a terminal: it scales the pools up and down, deletes the cluster, and verifies
+each step and that nothing is left in the cloud. The Cluster without releases gets another flavor as well.
+
+With --check --kill-provider it takes that one, only creates and deletes the cluster, and meanwhile ends the provider with
 kill -9 at moments drawn by chance: there should be no duplicates and nothing left over.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,6 +73,8 @@ type demo struct {
 	tenant  *tenant
 	clock   clockwork.Clock
 	started time.Time // when the cluster was applied
+	// platform is what the cluster is made of, nil where it says all itself.
+	platform []*unstructured.Unstructured
 }
 
 func runDemo(ctx context.Context, out io.Writer, flags planeFlags) error {
@@ -78,15 +86,18 @@ func runDemo(ctx context.Context, out io.Writer, flags planeFlags) error {
 		return err
 	}
 	_, _ = fmt.Fprintln(out, "Starting a management plane and a simulated cloud:")
-	d, err := startDemo(ctx, flags, reportTo(out))
+	d, err := startDemo(ctx, flags, true, reportTo(out))
 	if err != nil {
 		return err
 	}
 	defer stopPlane(out, d.plane)
 
-	_, _ = fmt.Fprintln(out, "\nApplying templates/demo/cluster.yaml: 3 control-plane nodes, 2 workers with 8 GPUs each.")
-	_, _ = fmt.Fprintln(out)
+	_, _ = fmt.Fprintf(out, "\n%s\n\n", d.announcement())
 	if err := d.apply(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		d.diagnose(ctx, out)
 		return err
 	}
 	if err := d.awaitReady(ctx, newProgressWriter(out)); err != nil {
@@ -103,8 +114,9 @@ func runDemo(ctx context.Context, out io.Writer, flags planeFlags) error {
 	return nil
 }
 
-// startDemo brings the plane up and reads the cluster's manifests.
-func startDemo(ctx context.Context, flags planeFlags, report func(plane.Event)) (*demo, error) {
+// startDemo brings the plane up and reads the cluster's manifests: the one made of a release where that is wanted and nodes
+// have devices, else the one that says all itself.
+func startDemo(ctx context.Context, flags planeFlags, fleet bool, report func(plane.Event)) (*demo, error) {
 	options, err := flags.options(report)
 	if err != nil {
 		return nil, err
@@ -113,15 +125,27 @@ func startDemo(ctx context.Context, flags planeFlags, report func(plane.Event)) 
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTenant(p.Client(), demoNamespace, demomanifests.Cluster)
-	if err != nil {
+	d := &demo{plane: p, cloud: newSimulatedCloud(p), clock: options.Clock}
+	if err := d.readManifests(fleet && flags.backend != plane.DockerBackend); err != nil {
 		p.Stop()
 		return nil, err
 	}
 	if flags.backend == plane.DockerBackend {
-		t.addPodNetwork(demomanifests.PodNetwork)
+		d.tenant.addPodNetwork(demomanifests.PodNetwork)
 	}
-	return &demo{plane: p, cloud: newSimulatedCloud(p), tenant: t, clock: options.Clock}, nil
+	return d, nil
+}
+
+func (d *demo) readManifests(fleet bool) (err error) {
+	if !fleet {
+		d.tenant, err = newTenant(d.plane.Client(), demoNamespace, demomanifests.Cluster)
+		return err
+	}
+	if d.tenant, err = newTenant(d.plane.Client(), fleetNamespace, demomanifests.Training); err != nil {
+		return err
+	}
+	d.platform, err = plane.ParseManifests(demomanifests.Platform)
+	return err
 }
 
 func newSimulatedCloud(p *plane.Plane) simulatedCloud {
@@ -132,6 +156,9 @@ func (d *demo) apply(ctx context.Context) error {
 	cloudsYAML, err := os.ReadFile(d.plane.Layout().CloudsYAML())
 	if err != nil {
 		return fmt.Errorf("read the cloud's credentials: %w", err)
+	}
+	if d.isFleet() {
+		return d.applyFleet(ctx, cloudsYAML)
 	}
 	d.started = d.clock.Now()
 	return d.tenant.apply(ctx, cloudsYAML)

@@ -36,7 +36,7 @@ func (d *demo) diagnose(ctx context.Context, out io.Writer) {
 	} else {
 		_, _ = fmt.Fprintf(out, "\nin the cloud: %s\n", objects)
 	}
-	for _, program := range []string{plane.InfrastructureManager, plane.Simulator, plane.CoreManager, plane.ControlPlaneManager, plane.BootstrapManager} {
+	for _, program := range []string{plane.InfrastructureManager, plane.FleetManager, plane.Simulator, plane.CoreManager, plane.ControlPlaneManager, plane.BootstrapManager} {
 		log := d.plane.Layout().Log(program)
 		_, _ = fmt.Fprintf(out, "\n--- last lines of %s\n%s\n", log, plane.Tail(log, diagnoseLogLines))
 	}

@@ -14,6 +14,7 @@ import (
 	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 	"github.com/sendan-io/sendan/cmd/sendan/plane"
 )
@@ -34,7 +35,7 @@ func (f *planeFlags) register(cmd *cobra.Command, defaultStateDir, stateDirUsage
 	flags := cmd.Flags()
 	flags.StringVar(&f.stateDir, "state-dir", defaultStateDir, stateDirUsage)
 	flags.StringVar(&f.toolsDir, "tools-dir", "", "where etcd, kube-apiserver and Cluster API's managers are, as `hack/build-tools.sh --dir` prints it (default: beside this program)")
-	flags.StringVar(&f.programsDir, "programs-dir", "", "where infrastructure-manager and openstack-simulator are (default: beside this program)")
+	flags.StringVar(&f.programsDir, "programs-dir", "", "where infrastructure-manager, fleet-manager and openstack-simulator are (default: beside this program)")
 	flags.StringVar(&f.backend, "backend", "memory", "what the simulated servers run: memory (nodes that exist only in memory), docker (real nodes in containers) or none")
 	flags.StringVar(&f.cloudImage, "simulator-image", "sendan/openstack-simulator:dev", "image of openstack-simulator, for --backend=docker")
 	flags.StringVar(&f.nodeImage, "node-image", "sendan/node:v1.36.3", "image that servers boot, for --backend=docker")
@@ -79,6 +80,7 @@ func newScheme() (*runtime.Scheme, error) {
 		bootstrapv1.AddToScheme,
 		controlplanev1.AddToScheme,
 		infrav1.AddToScheme,
+		fleetv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)

@@ -65,21 +65,32 @@ func (t *tenant) apply(ctx context.Context, cloudsYAML []byte) error {
 	if err != nil {
 		return err
 	}
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: t.namespace, Name: identity},
-		Data:       map[string][]byte{cloudsYAMLKey: cloudsYAML},
+	if err := storeCredentials(ctx, t.client, t.namespace, identity, cloudsYAML); err != nil {
+		return err
 	}
-	err = t.client.Create(ctx, secret)
-	if apierrors.IsAlreadyExists(err) {
-		err = t.client.Update(ctx, secret)
-	}
-	if err != nil {
-		return fmt.Errorf("store credentials in Secret %s: %w", identity, err)
-	}
-	for _, object := range t.manifests {
-		if err := t.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
+	return applyAll(ctx, t.client, t.manifests)
+}
+
+func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
 			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
+	}
+	return nil
+}
+
+func storeCredentials(ctx context.Context, c client.Client, namespace, name string, cloudsYAML []byte) error {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Data:       map[string][]byte{cloudsYAMLKey: cloudsYAML},
+	}
+	err := c.Create(ctx, secret)
+	if apierrors.IsAlreadyExists(err) {
+		err = c.Update(ctx, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("store credentials in Secret %s: %w", name, err)
 	}
 	return nil
 }

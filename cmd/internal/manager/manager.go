@@ -35,6 +35,8 @@ type Options struct {
 	Name string
 	// Scheme has the kinds that it works with.
 	Scheme *runtime.Scheme
+	// Cached narrows down what the cache keeps of some kinds.
+	Cached map[client.Object]cache.ByObject
 	// Uncached are the kinds of which clients keep nothing in memory.
 	Uncached []client.Object
 
@@ -177,7 +179,7 @@ func (o *Options) managerOptions() (ctrl.Options, error) {
 		LeaderElection: o.leaderElect, LeaderElectionID: "sendan-" + o.Name, LeaderElectionResourceLock: resourcelock.LeasesResourceLock,
 		LeaseDuration: &o.leaseDuration, RenewDeadline: &o.renewDeadline, RetryPeriod: &o.retryPeriod,
 		HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profilerAddress, Metrics: *metricsOptions,
-		Cache:  cache.Options{SyncPeriod: &o.SyncPeriod},
+		Cache:  cache.Options{SyncPeriod: &o.SyncPeriod, ByObject: o.Cached, DefaultTransform: cache.TransformStripManagedFields()},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: o.Uncached}},
 		WebhookServer: webhook.NewServer(webhook.Options{
 			Port: o.webhookPort, CertDir: o.webhookCertDir, CertName: o.webhookCertName, KeyName: o.webhookKeyName, TLSOpts: tlsOptions,

@@ -64,11 +64,14 @@ func providers(toolsDir string) ([]provider, error) {
 		}
 		all = append(all, provider{manager: manager, objects: objects})
 	}
-	objects, err := readManifests(config.Infrastructure())
-	if err != nil {
-		return nil, fmt.Errorf("read manifests of %s: %w", InfrastructureManager, err)
+	for manager, manifests := range map[string]fs.FS{InfrastructureManager: config.Infrastructure(), FleetManager: config.Fleet()} {
+		objects, err := readManifests(manifests)
+		if err != nil {
+			return nil, fmt.Errorf("read manifests of %s: %w", manager, err)
+		}
+		all = append(all, provider{manager: manager, objects: objects})
 	}
-	return append(all, provider{manager: InfrastructureManager, objects: objects}), nil
+	return all, nil
 }
 
 // readManifests reads every YAML file below root.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jonboulle/clockwork"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -42,7 +44,7 @@ type Options struct {
 	// ToolsDir holds etcd, the API server, its controller manager, and Cluster API's managers and
 	// manifests.
 	ToolsDir string
-	// ProgramsDir holds infrastructure-manager and openstack-simulator.
+	// ProgramsDir holds infrastructure-manager, fleet-manager and openstack-simulator.
 	ProgramsDir string
 	// Backend is what the simulator's servers run: memory, none or docker.
 	Backend string
@@ -201,7 +203,7 @@ func (p *Plane) requirePrograms() error {
 	tools := []string{Etcd, APIServer, ControllerManager, CoreManager, BootstrapManager, ControlPlaneManager, manifestsDirectory}
 	return errors.Join(
 		require(p.options.ToolsDir, tools, "run `make tools`, and set --tools-dir to what `hack/build-tools.sh --dir` prints"),
-		require(p.options.ProgramsDir, []string{InfrastructureManager, Simulator}, "run `make build`, or set --programs-dir"),
+		require(p.options.ProgramsDir, []string{InfrastructureManager, FleetManager, Simulator}, "run `make build`, or set --programs-dir"),
 	)
 }
 
@@ -316,6 +318,10 @@ func (p *Plane) run(ctx context.Context) error {
 	}
 	if err := p.install(ctx, manifests); err != nil {
 		return err
+	}
+	fleet := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: FleetNamespace}}
+	if err := client.IgnoreAlreadyExists(p.client.Create(ctx, fleet)); err != nil {
+		return fmt.Errorf("create namespace %s: %w", FleetNamespace, err)
 	}
 	return p.supervisor.startStage(ctx, append(p.managerPrograms(), p.controllerManager())...)
 }

@@ -21,6 +21,7 @@ const (
 	BootstrapManager      = "cluster-api-bootstrap-kubeadm"
 	ControlPlaneManager   = "cluster-api-control-plane-kubeadm"
 	InfrastructureManager = "infrastructure-manager"
+	FleetManager          = "fleet-manager"
 	Simulator             = "openstack-simulator"
 )
 
@@ -31,6 +32,9 @@ const (
 	healthSuffix      = "-health"
 	diagnosticsSuffix = "-diagnostics"
 )
+
+// FleetNamespace is where the fleet manager compiles releases to.
+const FleetNamespace = "sendan-fleet-system"
 
 // Starting takes seconds; these bounds leave room for a small machine under load.
 const (
@@ -69,7 +73,7 @@ func portNames() []string {
 
 // managers all have the same flags, since Sendan's keeps to those of Cluster API's.
 func managers() []string {
-	return []string{CoreManager, BootstrapManager, ControlPlaneManager, InfrastructureManager}
+	return []string{CoreManager, BootstrapManager, ControlPlaneManager, InfrastructureManager, FleetManager}
 }
 
 func (p *Plane) etcd() Program {
@@ -178,6 +182,7 @@ func (p *Plane) managerPrograms() []Program {
 		p.manager(BootstrapManager, p.Tool(BootstrapManager), topology),
 		p.manager(ControlPlaneManager, p.Tool(ControlPlaneManager), topology),
 		p.manager(InfrastructureManager, p.own(InfrastructureManager), p.options.ManagerArgs...),
+		p.manager(FleetManager, p.own(FleetManager), "--system-namespace="+FleetNamespace),
 	}
 }
 

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sendan-io/sendan/cmd/internal/manager"
+)
+
+// defaultSystemNamespace is where the fleet manager is installed.
+const defaultSystemNamespace = "sendan-fleet-system"
+
+// options are the flags of the manager.
+type options struct {
+	manager manager.Options
+
+	systemNamespace string
+	concurrency     int
+}
+
+func (o *options) addFlags(fs *pflag.FlagSet) {
+	o.manager.AddFlags(fs)
+	namespace := os.Getenv("POD_NAMESPACE")
+	if namespace == "" {
+		namespace = defaultSystemNamespace
+	}
+	fs.StringVar(&o.systemNamespace, "system-namespace", namespace, "Namespace that Releases are compiled to ClusterClasses in. Tenants need no rights there.")
+	fs.IntVar(&o.concurrency, "concurrency", 10, "Number of objects of each kind to work on at the same time.")
+}

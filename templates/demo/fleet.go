@@ -1,0 +1,13 @@
+package demo
+
+import _ "embed"
+
+// Platform is platform.yaml: a site, node templates, a release and a tenant.
+//
+//go:embed platform.yaml
+var Platform []byte
+
+// Training is training.yaml, a cluster made of them.
+//
+//go:embed training.yaml
+var Training []byte
