@@ -86,6 +86,7 @@ func TestTheCatalogue(t *testing.T) {
 	w.readSite(t)
 	t.Run("a release becomes classes, once", w.isCompiledOnce)
 	t.Run("a cluster of eleven lines is completed, and applying it again changes nothing", w.completesClusters)
+	t.Run("its webhooks come before those of Cluster API", w.comesBeforeClusterAPI)
 	t.Run("a change of a node template reaches no release that is there", w.keepsCopies)
 	t.Run("a release never changes but for channels and lifecycle", w.neverChanges)
 	t.Run("what is wrong is refused with field, value and fix", w.refuses)
