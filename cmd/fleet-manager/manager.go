@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
+	"github.com/go-logr/logr"
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	bootstrapv1 "sigs.k8s.io/cluster-api/api/bootstrap/kubeadm/v1beta2"
 	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -14,15 +17,19 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/cloud"
 	"github.com/sendan-io/sendan/cmd/internal/manager"
+	"github.com/sendan-io/sendan/fleet/addons"
+	"github.com/sendan-io/sendan/fleet/devices"
+	"github.com/sendan-io/sendan/fleet/members"
+	"github.com/sendan-io/sendan/fleet/sites"
 	"github.com/sendan-io/sendan/fleet/templates"
+	"github.com/sendan-io/sendan/fleet/tenancy"
 )
-
-// recorderName is who Events are from.
-const recorderName = "sendan"
 
 // newManager wires the capabilities. Each is on its own: they meet in the Kubernetes API.
 func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
@@ -47,38 +54,70 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setUpTemplates(mgr, o); err != nil {
+	if err := setUpControllers(ctx, mgr, clusters, o); err != nil {
 		return nil, err
 	}
-	_ = clusters
-	return mgr, nil
+	return mgr, setUpWebhooks(mgr, o)
 }
 
-// setUpTemplates serves the catalogue: node templates, releases, and the clusters that are made of them.
-func setUpTemplates(mgr ctrl.Manager, o *options) error {
-	nodeTemplates := &templates.NodeTemplateReconciler{Client: mgr.GetClient()}
-	if err := nodeTemplates.SetupWithManager(mgr, manager.Concurrency(o.concurrency)); err != nil {
-		return err
-	}
-	releases := &templates.ReleaseReconciler{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(recorderName), Clock: clockwork.NewRealClock(), Namespace: o.systemNamespace,
-	}
-	if err := releases.SetupWithManager(mgr, manager.Concurrency(o.concurrency)); err != nil {
-		return err
-	}
-	return templates.SetupWebhooksWithManager(o.systemNamespace)(mgr)
-}
-
-// connectToClusters reaches tenant clusters as Cluster API's own controllers do.
+// connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept.
 func connectToClusters(ctx context.Context, mgr ctrl.Manager, o *options) (clustercache.ClusterCache, error) {
 	clusters, err := clustercache.SetupWithManager(ctx, mgr, clustercache.Options{
 		SecretClient:     mgr.GetAPIReader(),
 		Cache:            clustercache.CacheOptions{Indexes: []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex}},
 		Client:           clustercache.ClientOptions{UserAgent: o.manager.UserAgent(), Cache: clustercache.ClientCacheOptions{DisableFor: o.manager.Uncached}},
 		WatchFilterValue: o.manager.WatchFilter,
-	}, manager.Concurrency(100))
+	}, manager.Concurrency(o.clusterConcurrency))
 	if err != nil {
 		return nil, fmt.Errorf("set up the connections to clusters: %w", err)
 	}
 	return clusters, nil
+}
+
+func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercache.ClusterCache, o *options) error {
+	clock := clockwork.NewRealClock()
+	few, many := manager.Concurrency(o.concurrency), manager.Concurrency(o.clusterConcurrency)
+	filter := o.manager.WatchFilter
+	if err := sites.SetupWithManager(ctx, mgr, sites.Options{Clock: clock, Interval: o.siteInterval, Cloud: o.cloud(clock)}); err != nil {
+		return err
+	}
+	if err := templates.SetupWithManager(mgr, templates.Options{SystemNamespace: o.systemNamespace, Clock: clock, Controller: few}); err != nil {
+		return err
+	}
+	if err := tenancy.SetupWithManager(ctx, mgr, o.tenancy(clock)); err != nil {
+		return err
+	}
+	if err := members.SetupWithManager(ctx, mgr, members.Options{Clock: clock, WatchFilterValue: filter, Controller: many}); err != nil {
+		return err
+	}
+	if err := devices.SetupWithManager(ctx, mgr, devices.Options{
+		Clusters: clusters, Clock: clock, Metrics: metrics.Registry, WatchFilterValue: filter, Controller: many,
+	}); err != nil {
+		return err
+	}
+	return addons.SetupWithManager(ctx, mgr, addons.Options{Clock: clock, ClusterCache: clusters, WatchFilterValue: filter, Controller: many})
+}
+
+func setUpWebhooks(mgr ctrl.Manager, o *options) error {
+	for _, setUp := range []func(ctrl.Manager) error{
+		sites.SetupWebhooksWithManager,
+		templates.SetupWebhooksWithManager(o.systemNamespace),
+		tenancy.SetupWebhooksWithManager(o.tenancy(clockwork.NewRealClock())),
+		addons.SetupWebhooksWithManager,
+	} {
+		if err := setUp(mgr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *options) tenancy(clock clockwork.Clock) tenancy.Options {
+	return tenancy.Options{SystemNamespace: o.systemNamespace, Clock: clock, Controller: manager.Concurrency(o.concurrency)}
+}
+
+func (o *options) cloud(clock clockwork.Clock) cloud.Options {
+	return cloud.Options{
+		Clock: clock, Registerer: metrics.Registry, Logger: slog.New(logr.ToSlogHandler(klog.Background())), UserAgent: o.manager.UserAgent(),
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -15,8 +16,10 @@ const defaultSystemNamespace = "sendan-fleet-system"
 type options struct {
 	manager manager.Options
 
-	systemNamespace string
-	concurrency     int
+	systemNamespace    string
+	concurrency        int
+	clusterConcurrency int
+	siteInterval       time.Duration
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -26,5 +29,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 		namespace = defaultSystemNamespace
 	}
 	fs.StringVar(&o.systemNamespace, "system-namespace", namespace, "Namespace that Releases are compiled to ClusterClasses in. Tenants need no rights there.")
-	fs.IntVar(&o.concurrency, "concurrency", 10, "Number of objects of each kind to work on at the same time.")
+	fs.IntVar(&o.concurrency, "concurrency", 10, "Number of tenants, templates and releases each to work on at the same time.")
+	fs.IntVar(&o.clusterConcurrency, "cluster-concurrency", 50, "Number of clusters to work on at the same time, for each of what clusters have done to them.")
+	fs.DurationVar(&o.siteInterval, "site-interval", time.Minute, "How often to look at each site's cloud.")
 }

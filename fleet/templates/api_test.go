@@ -13,12 +13,10 @@ import (
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/tools/events"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
@@ -108,12 +106,8 @@ func (w world) runControllers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	releases := templates.ReleaseReconciler{Client: mgr.GetClient(), Recorder: events.NewFakeRecorder(100), Clock: clockwork.NewRealClock(), Namespace: system}
-	nodes := templates.NodeTemplateReconciler{Client: mgr.GetClient()}
-	for _, setUp := range []func(ctrl.Manager, controller.Options) error{releases.SetupWithManager, nodes.SetupWithManager} {
-		if err := setUp(mgr, controller.Options{}); err != nil {
-			t.Fatal(err)
-		}
+	if err := templates.SetupWithManager(mgr, templates.Options{SystemNamespace: system, Clock: clockwork.NewRealClock()}); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)

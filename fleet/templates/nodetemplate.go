@@ -48,16 +48,13 @@ func refuseTemplate(template *fleetv1.NodeTemplate) error {
 	return refusal.Invalid(fleetv1.GroupVersion.WithKind("NodeTemplate").GroupKind(), template, wrong)
 }
 
-// NodeTemplateReconciler tells in the status of a NodeTemplate what it means, and where it is.
-type NodeTemplateReconciler struct {
-	Client client.Client
-}
+// nodeTemplateReconciler tells in the status of a NodeTemplate what it means, and where it is.
+type nodeTemplateReconciler struct{ client client.Client }
 
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=nodetemplates;releases;sites,verbs=get;list;watch
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=nodetemplates/status,verbs=get;update;patch
 
-// SetupWithManager makes the manager run the reconciler.
-func (r *NodeTemplateReconciler) SetupWithManager(mgr ctrl.Manager, options controller.Options) error {
+func (r *nodeTemplateReconciler) setUpWithManager(mgr ctrl.Manager, options controller.Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&fleetv1.NodeTemplate{}).
 		Watches(&fleetv1.Release{}, handler.EnqueueRequestsFromMapFunc(templatesOfRelease)).
@@ -83,9 +80,9 @@ func templatesOfRelease(_ context.Context, object client.Object) []reconcile.Req
 	return requests
 }
 
-func (r *NodeTemplateReconciler) allTemplates(ctx context.Context, _ client.Object) []reconcile.Request {
+func (r *nodeTemplateReconciler) allTemplates(ctx context.Context, _ client.Object) []reconcile.Request {
 	var templates fleetv1.NodeTemplateList
-	if err := r.Client.List(ctx, &templates); err != nil {
+	if err := r.client.List(ctx, &templates); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Cannot list NodeTemplates")
 		return nil
 	}
@@ -97,19 +94,19 @@ func (r *NodeTemplateReconciler) allTemplates(ctx context.Context, _ client.Obje
 }
 
 // Reconcile implements [reconcile.Reconciler].
-func (r *NodeTemplateReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+func (r *nodeTemplateReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	template := &fleetv1.NodeTemplate{}
-	if err := r.Client.Get(ctx, request.NamespacedName, template); err != nil {
+	if err := r.client.Get(ctx, request.NamespacedName, template); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	var sites fleetv1.SiteList
 	var releases fleetv1.ReleaseList
 	for _, list := range []client.ObjectList{&sites, &releases} {
-		if err := r.Client.List(ctx, list); err != nil {
+		if err := r.client.List(ctx, list); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
-	helper, err := patch.NewHelper(template, r.Client)
+	helper, err := patch.NewHelper(template, r.client)
 	if err != nil {
 		return ctrl.Result{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/utils/ptr"
+	clusterv1beta1 "sigs.k8s.io/cluster-api/api/core/v1beta1"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	capi "sigs.k8s.io/cluster-api/core/webhooks/admission"
 	"sigs.k8s.io/cluster-api/feature"
@@ -70,7 +71,11 @@ func (w world) serveClusterAPI(t *testing.T) *admissionregistrationv1.MutatingWe
 		t.Fatal(err)
 	}
 	server := webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: port, CertDir: w.CertDir})
-	mgr, err := ctrl.NewManager(w.Config, ctrl.Options{Scheme: w.Scheme, WebhookServer: server, Metrics: metricsserver.Options{BindAddress: "0"}})
+	scheme := envtest.NewScheme(t)
+	if err := clusterv1beta1.AddToScheme(scheme); err != nil { // which it converts from
+		t.Fatal(err)
+	}
+	mgr, err := ctrl.NewManager(w.Config, ctrl.Options{Scheme: scheme, WebhookServer: server, Metrics: metricsserver.Options{BindAddress: "0"}})
 	if err != nil {
 		t.Fatal(err)
 	}

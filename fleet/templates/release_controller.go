@@ -29,13 +29,12 @@ import (
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 )
 
-// ReleaseReconciler makes the classes of a Release, and removes them when nobody uses them.
-type ReleaseReconciler struct {
-	Client   client.Client
-	Recorder events.EventRecorder
-	Clock    clockwork.Clock
-	// Namespace that the classes are in.
-	Namespace string
+// releaseReconciler makes the classes of a Release, and removes them when nobody uses them.
+type releaseReconciler struct {
+	client    client.Client
+	recorder  events.EventRecorder
+	clock     clockwork.Clock
+	namespace string
 }
 
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=releases/status,verbs=get;update;patch
@@ -46,8 +45,7 @@ type ReleaseReconciler struct {
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kubeadmcontrolplanetemplates,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// SetupWithManager makes the manager run the reconciler.
-func (r *ReleaseReconciler) SetupWithManager(mgr ctrl.Manager, options controller.Options) error {
+func (r *releaseReconciler) setUpWithManager(mgr ctrl.Manager, options controller.Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&fleetv1.Release{}).
 		Watches(&fleetv1.Site{}, handler.EnqueueRequestsFromMapFunc(r.allReleases), builder.WithPredicates(siteFactsChanged())).
@@ -81,9 +79,9 @@ func releaseOf(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
 }
 
-func (r *ReleaseReconciler) allReleases(ctx context.Context, _ client.Object) []reconcile.Request {
+func (r *releaseReconciler) allReleases(ctx context.Context, _ client.Object) []reconcile.Request {
 	var releases fleetv1.ReleaseList
-	if err := r.Client.List(ctx, &releases); err != nil {
+	if err := r.client.List(ctx, &releases); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Cannot list Releases")
 		return nil
 	}
@@ -95,7 +93,7 @@ func (r *ReleaseReconciler) allReleases(ctx context.Context, _ client.Object) []
 }
 
 // Reconcile implements [reconcile.Reconciler].
-func (r *ReleaseReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+func (r *releaseReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	in, err := r.gather(ctx, request.Name)
 	if err != nil || in == nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -103,9 +101,9 @@ func (r *ReleaseReconciler) Reconcile(ctx context.Context, request ctrl.Request)
 	return r.carryOut(ctx, in, planRelease(*in))
 }
 
-func (r *ReleaseReconciler) gather(ctx context.Context, name string) (*releaseInput, error) {
-	in := &releaseInput{release: &fleetv1.Release{}, namespace: r.Namespace, now: r.Clock.Now()}
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, in.release); err != nil {
+func (r *releaseReconciler) gather(ctx context.Context, name string) (*releaseInput, error) {
+	in := &releaseInput{release: &fleetv1.Release{}, namespace: r.namespace, now: r.clock.Now()}
+	if err := r.client.Get(ctx, client.ObjectKey{Name: name}, in.release); err != nil {
 		return nil, err
 	}
 	var sites fleetv1.SiteList
@@ -113,9 +111,9 @@ func (r *ReleaseReconciler) gather(ctx context.Context, name string) (*releaseIn
 	var clusters clusterv1.ClusterList
 	ofRelease := client.MatchingLabels{fleetv1.ReleaseLabel: name}
 	for list, options := range map[client.ObjectList][]client.ListOption{
-		&sites: nil, &classes: {client.InNamespace(r.Namespace), ofRelease}, &clusters: {ofRelease},
+		&sites: nil, &classes: {client.InNamespace(r.namespace), ofRelease}, &clusters: {ofRelease},
 	} {
-		if err := r.Client.List(ctx, list, options...); err != nil {
+		if err := r.client.List(ctx, list, options...); err != nil {
 			return nil, fmt.Errorf("list %T: %w", list, err)
 		}
 	}
@@ -129,14 +127,14 @@ func (r *ReleaseReconciler) gather(ctx context.Context, name string) (*releaseIn
 }
 
 // templates are the kinds and names of all that is in the classes' namespace.
-func (r *ReleaseReconciler) templates(ctx context.Context) (map[string]bool, error) {
+func (r *releaseReconciler) templates(ctx context.Context) (map[string]bool, error) {
 	found := map[string]bool{}
 	var infrastructures infrav1.SendanClusterTemplateList
 	var machines infrav1.SendanMachineTemplateList
 	var bootstraps bootstrapv1.KubeadmConfigTemplateList
 	var controlPlanes controlplanev1.KubeadmControlPlaneTemplateList
 	for _, list := range []client.ObjectList{&infrastructures, &machines, &bootstraps, &controlPlanes} {
-		if err := r.Client.List(ctx, list, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		if err := r.client.List(ctx, list, client.InNamespace(r.namespace), client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("list %T: %w", list, err)
 		}
 	}
@@ -155,19 +153,19 @@ func (r *ReleaseReconciler) templates(ctx context.Context) (map[string]bool, err
 	return found, nil
 }
 
-func (r *ReleaseReconciler) carryOut(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
+func (r *releaseReconciler) carryOut(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
 	for _, object := range intent.create {
 		if class, ok := object.(*clusterv1.ClusterClass); ok {
-			if err := controllerutil.SetOwnerReference(in.release, class, r.Client.Scheme()); err != nil {
+			if err := controllerutil.SetOwnerReference(in.release, class, r.client.Scheme()); err != nil {
 				return ctrl.Result{}, err
 			}
 		}
 		// Names are hashes of the content, so one that is there is the same.
-		if err := client.IgnoreAlreadyExists(r.Client.Create(ctx, object)); err != nil {
+		if err := client.IgnoreAlreadyExists(r.client.Create(ctx, object)); err != nil {
 			return ctrl.Result{}, fmt.Errorf("create %s %s: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
 		}
 		if class, ok := object.(*clusterv1.ClusterClass); ok {
-			r.Recorder.Eventf(in.release, class, corev1.EventTypeNormal, "Compiled", "Compile", "Made the class %s for site %s.", class.Name, class.Labels[fleetv1.SiteLabel])
+			r.recorder.Eventf(in.release, class, corev1.EventTypeNormal, "Compiled", "Compile", "Made the class %s for site %s.", class.Name, class.Labels[fleetv1.SiteLabel])
 		}
 	}
 	if err := r.mark(ctx, intent.inUse, ""); err != nil {
@@ -177,16 +175,16 @@ func (r *ReleaseReconciler) carryOut(ctx context.Context, in *releaseInput, inte
 		return ctrl.Result{}, err
 	}
 	for _, class := range intent.remove {
-		if err := client.IgnoreNotFound(r.Client.Delete(ctx, class, client.Preconditions{ResourceVersion: &class.ResourceVersion})); err != nil {
+		if err := client.IgnoreNotFound(r.client.Delete(ctx, class, client.Preconditions{ResourceVersion: &class.ResourceVersion})); err != nil {
 			return ctrl.Result{}, fmt.Errorf("delete ClusterClass %s: %w", class.Name, err)
 		}
-		r.Recorder.Eventf(in.release, class, corev1.EventTypeNormal, "Removed", "Remove", "Removed the class %s, which nobody has used for %s.", class.Name, unusedFor)
+		r.recorder.Eventf(in.release, class, corev1.EventTypeNormal, "Removed", "Remove", "Removed the class %s, which nobody has used for %s.", class.Name, unusedFor)
 	}
 	return r.writeStatus(ctx, in, intent)
 }
 
 // mark says since when classes are unused, or no longer does.
-func (r *ReleaseReconciler) mark(ctx context.Context, classes []*clusterv1.ClusterClass, since string) error {
+func (r *releaseReconciler) mark(ctx context.Context, classes []*clusterv1.ClusterClass, since string) error {
 	for _, class := range classes {
 		original := class.DeepCopy()
 		if since == "" {
@@ -194,7 +192,7 @@ func (r *ReleaseReconciler) mark(ctx context.Context, classes []*clusterv1.Clust
 		} else {
 			class.SetAnnotations(withEntry(class.Annotations, unusedAnnotation, since))
 		}
-		if err := r.Client.Patch(ctx, class, client.MergeFrom(original)); err != nil {
+		if err := r.client.Patch(ctx, class, client.MergeFrom(original)); err != nil {
 			return fmt.Errorf("mark ClusterClass %s: %w", class.Name, err)
 		}
 	}
@@ -209,8 +207,8 @@ func withEntry(values map[string]string, key, value string) map[string]string {
 	return values
 }
 
-func (r *ReleaseReconciler) writeStatus(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
-	helper, err := patch.NewHelper(in.release, r.Client)
+func (r *releaseReconciler) writeStatus(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
+	helper, err := patch.NewHelper(in.release, r.client)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
