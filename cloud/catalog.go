@@ -35,6 +35,9 @@ type lookups struct {
 	keyPairs       *cache[string, bool]
 	providers      *cache[struct{}, []string]
 	balancers      *cache[struct{}, []loadBalancerFlavor]
+	computeQuotas  *cache[struct{}, []QuotaUsage]
+	candidates     *cache[string, candidates]
+	places         *cache[struct{}, map[string]hostPlace]
 }
 
 func newLookups(s *Session) *lookups {
@@ -52,6 +55,9 @@ func newLookups(s *Session) *lookups {
 		keyPairs:       newCache[string, bool](s.clock, offerLife, patience),
 		providers:      newCache[struct{}, []string](s.clock, offerLife, patience),
 		balancers:      newCache[struct{}, []loadBalancerFlavor](s.clock, offerLife, patience),
+		computeQuotas:  newCache[struct{}, []QuotaUsage](s.clock, quotaLife, patience),
+		candidates:     newCache[string, candidates](s.clock, offerLife, patience),
+		places:         newCache[struct{}, map[string]hostPlace](s.clock, offerLife, patience),
 	}
 }
 
@@ -68,6 +74,9 @@ func (s *Session) ForgetLookups() {
 	s.lookups.keyPairs.forget()
 	s.lookups.providers.forget()
 	s.lookups.balancers.forget()
+	s.lookups.computeQuotas.forget()
+	s.lookups.candidates.forget()
+	s.lookups.places.forget()
 }
 
 // KeyPairExists reports whether the user has a key pair of that name.

@@ -173,11 +173,18 @@ func untrusted(err error) string {
 //	Keystone      {"error": {"code": 401, "message": "…", "title": "Unauthorized"}}
 //	Neutron       {"NeutronError": {"type": "OverQuota", "message": "…", "detail": ""}}
 //	Octavia       {"faultcode": "Client", "faultstring": "…", "debuginfo": null}
+//	Placement     {"errors": [{"status": 403, "title": "Forbidden", "detail": "…"}]}
 //	Glance        an HTML page, and gateways too
 func answerText(body []byte) string {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
 		return textOfPage(string(body))
+	}
+	var several []struct {
+		Detail json.RawMessage `json:"detail"`
+	}
+	if json.Unmarshal(fields["errors"], &several) == nil && len(several) > 0 {
+		return clip(jsonText(several[0].Detail))
 	}
 	for _, key := range []string{"faultstring", "message", "description"} {
 		if text := jsonText(fields[key]); text != "" {

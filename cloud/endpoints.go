@@ -56,7 +56,7 @@ func readCatalog(catalog []tokens.CatalogEntry, identity Identity, projectID str
 		wanted = "public"
 	}
 	endpoints := map[service]endpoint{}
-	for _, of := range []service{computeService, networkService, loadBalancerService, volumeService, imageService} {
+	for _, of := range []service{computeService, networkService, loadBalancerService, volumeService, imageService, placementService} {
 		address := findAddress(catalog, of, wanted, region)
 		if address == "" {
 			continue
@@ -136,6 +136,8 @@ func newEndpoint(of service, address, projectID string) (endpoint, error) {
 		if !versioned {
 			root += "v3/" + projectID + "/"
 		}
+		return endpoint{root: root}, nil
+	case placementService: // has no version in its path
 		return endpoint{root: root}, nil
 	}
 	root = withoutVersion(root)

@@ -9,6 +9,9 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 )
 
+// imagePage is how many images one request asks for; Glance's own page has 25.
+const imagePage = 1000
+
 // ImageFilter chooses one image. Fields left empty match anything.
 type ImageFilter struct {
 	ID   string
@@ -74,7 +77,7 @@ func (s *Session) askImages(ctx context.Context, filter ImageFilter) ([]Image, e
 	if filter.ID != "" {
 		return s.askImage(ctx, filter)
 	}
-	pages, err := images.List(client, images.ListOpts{Name: filter.Name, Tags: filter.Tags}).AllPages(ctx)
+	pages, err := images.List(client, images.ListOpts{Name: filter.Name, Tags: filter.Tags, Limit: imagePage}).AllPages(ctx)
 	if err != nil {
 		return nil, s.classify(operation, err)
 	}

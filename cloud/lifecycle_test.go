@@ -21,10 +21,14 @@ type simulated struct {
 	mark  cloud.Mark
 }
 
-func newSimulated(t *testing.T) *simulated {
+func newSimulated(t *testing.T, change ...func(*simulator.Scenario)) *simulated {
 	t.Helper()
 	clock := clockwork.NewFakeClockAt(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
-	sim, err := simulator.New(simulator.Options{Clock: clock, Seed: 1})
+	scenario := simulator.DefaultScenario()
+	for _, c := range change {
+		c(&scenario)
+	}
+	sim, err := simulator.New(simulator.Options{Scenario: &scenario, Clock: clock, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

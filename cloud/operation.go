@@ -14,7 +14,8 @@ func isOperationWord(segment string) bool {
 		"trunks", "add_subports", "remove_subports", "get_subports",
 		"lbaas", "loadbalancers", "listeners", "pools", "members", "healthmonitors", "status", "failover",
 		"providers", "amphorae",
-		"volumes", "types", "snapshots", "attachments", "images":
+		"volumes", "types", "snapshots", "attachments", "images",
+		"resource_providers", "allocation_candidates":
 		return true
 	}
 	return false

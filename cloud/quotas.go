@@ -12,6 +12,11 @@ func (s *Session) Quotas(ctx context.Context) ([]QuotaUsage, error) {
 	return s.lookups.quotas.get(ctx, struct{}{}, s.askQuotas)
 }
 
+// ComputeQuotas are those of Nova alone, at most a minute old: one call.
+func (s *Session) ComputeQuotas(ctx context.Context) ([]QuotaUsage, error) {
+	return s.lookups.computeQuotas.get(ctx, struct{}{}, s.askComputeQuotas)
+}
+
 func (s *Session) askQuotas(ctx context.Context) ([]QuotaUsage, error) {
 	askers := []struct {
 		of  service

@@ -23,6 +23,7 @@ const (
 	loadBalancerService service = "load-balancer"
 	volumeService       service = "block-storage"
 	imageService        service = "image"
+	placementService    service = "placement"
 )
 
 // Session is one identity logged in to one project in one region. It is safe for concurrent use.
@@ -94,6 +95,9 @@ func (s *Session) login(ctx context.Context) error {
 // service for its versions on every call is more than half of what other providers send.
 func (s *Session) client(ctx context.Context, of service) (*gophercloud.ServiceClient, error) {
 	client, err := s.bareClient(ctx, of)
+	if err == nil && of == placementService {
+		client.Microversion = placementVersion
+	}
 	if err != nil || of != computeService {
 		return client, err
 	}

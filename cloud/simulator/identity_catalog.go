@@ -17,6 +17,7 @@ func catalogServices() []catalogService {
 		{"image", "glance", "/image"},
 		{"volumev3", "cinderv3", "/volume/v3/{project}"},
 		{"block-storage", "cinder", "/volume/v3/{project}"},
+		{"placement", "placement", "/placement"},
 	}
 }
 

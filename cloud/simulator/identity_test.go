@@ -42,7 +42,7 @@ func TestPasswordLoginIsScopedAndHasACatalog(t *testing.T) {
 	}
 	want := map[string]string{
 		"identity": "/identity/v3", "compute": "/compute/v2.1", "network": "/network", "load-balancer": "/load-balancer", "image": "/image",
-		"volumev3": "/volume/v3/" + project.ID, "block-storage": "/volume/v3/" + project.ID,
+		"volumev3": "/volume/v3/" + project.ID, "block-storage": "/volume/v3/" + project.ID, "placement": "/placement",
 	}
 	for kind, path := range want {
 		if got[kind] != path {

@@ -44,8 +44,6 @@ const (
 	NoSiteReason = "NoSite"
 	// SitesIncompleteReason: some templates of the Release are not offered in every Site.
 	SitesIncompleteReason = "SitesIncomplete"
-	// WaitingForSiteReason: the Site has not been read yet.
-	WaitingForSiteReason = "WaitingForSite"
 	// WaitingForCapacityReason: no host has room for machines of the pool; the message tells its place in line.
 	WaitingForCapacityReason = "WaitingForCapacity"
 	// WaitingForNodeReason: the Machine has no node yet, or it does not report yet.

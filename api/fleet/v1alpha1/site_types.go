@@ -239,10 +239,6 @@ type GPUCapacity struct {
 	// +kubebuilder:validation:Minimum=0
 	Free *int32 `json:"free,omitempty"`
 
-	// total of GPUs, where it is known.
-	// +optional
-	Total int32 `json:"total,omitempty"`
-
 	// source of the number.
 	// +required
 	Source CapacitySource `json:"source,omitempty"`

@@ -205,11 +205,10 @@ type TenantStatus struct {
 	Usage Usage `json:"usage,omitempty,omitzero"`
 
 	// clusters is the ledger that usage is the sum of. Admission writes a cluster down before it lets it grow, so that two
-	// requests at the same time cannot both take the last of a quota.
+	// requests at the same time cannot both take the last of a quota. It is replaced as a whole: the API server would need as
+	// much time again to keep track of who wrote which entry.
 	// +optional
-	// +listType=map
-	// +listMapKey=namespace
-	// +listMapKey=name
+	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4096
 	Clusters []ClusterUsage `json:"clusters,omitempty"`
 }
