@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,10 @@ type server struct {
 	securityGroupIDs        []string
 	differentHost, sameHost []string
 	console                 string // wins over the backend's
+	deviceFault             DeviceFault
+	// endpoint is what the user data endpointOf say.
+	endpoint   netip.AddrPort
+	endpointOf string
 
 	// epoch grows with each operation, so that what an earlier one had put on the agenda is void.
 	epoch int

@@ -154,10 +154,10 @@ func (n *computeService) nodeOf(srv *server) Node {
 		ServerID: srv.id, ProjectID: srv.project, Name: srv.hostname, HostName: srv.host.Name, Zone: srv.host.Zone,
 		Metadata: maps.Clone(srv.metadata), UserData: userData, Flavor: srv.flavor.Name,
 		VCPUs: srv.flavor.VCPUs, MemoryMiB: srv.flavor.MemoryMiB, DiskGiB: srv.flavor.DiskGiB,
-		Resources: n.s.scenario.extendedResources(srv.flavor),
+		Resources: n.s.scenario.extendedResources(srv.flavor), GPUs: srv.demand().gpus, DeviceFault: srv.deviceFault,
 	}
 	if image := n.s.image.byID(n.bootImage(srv)); image != nil {
-		node.Image = image.Name
+		node.Image, node.NVIDIADriver = image.Name, image.Properties[driverProperty]
 	}
 	for _, port := range n.ports(srv) {
 		for _, address := range port.addresses {

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -231,6 +232,10 @@ type ServerChange struct {
 	Lost bool `json:"lost,omitempty"`
 	// Console is what the console shows from now on, whatever the server prints.
 	Console string `json:"console,omitempty"`
+	// LostGPUs is how many of the node's devices have fallen off the bus; 0 brings them back.
+	LostGPUs *int `json:"lostGPUs,omitempty"`
+	// NVIDIADriver is the driver's version that the node shows; "" is the image's again.
+	NVIDIADriver *string `json:"nvidiaDriver,omitempty"`
 }
 
 // SetServer changes a server behind the API's back. Its node follows: SHUTOFF and ERROR turn it
@@ -247,13 +252,39 @@ func (s *Simulator) SetServer(id string, change ServerChange) error {
 		s.compute.lose(srv)
 		return nil
 	}
-	if change.Console != "" {
-		srv.console = change.Console
-		if change.Status == "" {
-			return nil
+	changesDevices := change.LostGPUs != nil || change.NVIDIADriver != nil
+	if changesDevices {
+		if err := s.compute.breakDevices(srv, change); err != nil {
+			return err
 		}
 	}
+	if change.Console != "" {
+		srv.console = change.Console
+	}
+	if change.Status == "" && (changesDevices || change.Console != "") {
+		return nil
+	}
 	return s.compute.force(srv, change)
+}
+
+// breakDevices lets a server's node show other devices than it has.
+func (n *computeService) breakDevices(srv *server, change ServerChange) error {
+	backend, able := n.s.backend.(DeviceBackend)
+	if !able {
+		return errors.New("lostGPUs and nvidiaDriver: this node backend shows no devices, use memory")
+	}
+	if change.LostGPUs != nil && *change.LostGPUs < 0 {
+		return fmt.Errorf("lostGPUs %d: write how many are lost, 0 for none", *change.LostGPUs)
+	}
+	assign(&srv.deviceFault.Lost, change.LostGPUs)
+	assign(&srv.deviceFault.NVIDIADriver, change.NVIDIADriver)
+	fault := srv.deviceFault
+	n.onNode(srv, func(ctx context.Context) error { return backend.SetDeviceFault(ctx, srv.id, fault) }, func(err error) {
+		if err != nil {
+			n.s.log.Warn("devices not changed", "server", srv.id, "error", err)
+		}
+	})
+	return nil
 }
 
 // force puts a server into a state at once.

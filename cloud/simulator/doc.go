@@ -1,5 +1,5 @@
 // Package simulator is an OpenStack over HTTP for tests, demos and drills. Keystone, Nova, Neutron,
-// Octavia, Glance and Cinder answer as the real services do, down to error bodies, asynchronous
+// Octavia, Glance, Cinder and Placement answer as the real services do, down to error bodies, asynchronous
 // states, quotas, microversions and paging, so that gophercloud, python-openstackclient and the
 // OpenStack cloud-controller-manager cannot tell the difference for what they use.
 //

@@ -16,7 +16,7 @@ import (
 type Fault struct {
 	// Name is for people and for removing the fault again.
 	Name string `json:"name,omitempty"`
-	// Service is identity, compute, network, load-balancer, image or volume.
+	// Service is identity, compute, network, load-balancer, image, volume or placement.
 	Service string `json:"service,omitempty"`
 	// Method is GET, POST, PUT, PATCH or DELETE.
 	Method string `json:"method,omitempty"`

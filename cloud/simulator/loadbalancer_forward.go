@@ -191,6 +191,7 @@ func (lb *loadBalancerService) closeListeners() {
 	for _, f := range lb.forwarders {
 		f.close()
 	}
+	lb.s.network.closeVirtualIPs()
 }
 
 // close ends a forwarder and its connections. The lock is held.
@@ -217,20 +218,27 @@ func (lb *loadBalancerService) cutMember(m *member) {
 }
 
 func (f *forwarder) accept(ctx context.Context) {
+	acceptAll(ctx, f.socket, func() { f.listener.traffic.errors.Add(1) }, func(near net.Conn) {
+		f.lb.s.done.Go(func() { f.forward(ctx, near) })
+	})
+}
+
+// acceptAll hands over the connections to a socket until that is closed.
+func acceptAll(ctx context.Context, socket net.Listener, failed func(), handle func(near net.Conn)) {
 	for {
-		connection, err := f.socket.Accept()
+		connection, err := socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // descriptors ran short, which passes
-			f.listener.traffic.errors.Add(1)
+			failed()
 			select {
 			case <-ctx.Done():
 			case <-time.After(acceptAgain):
 			}
 			continue
 		}
-		f.lb.s.done.Go(func() { f.forward(ctx, connection) })
+		handle(connection)
 	}
 }
 

@@ -189,7 +189,7 @@ func (n *networkService) associate(c *call, f *floatingIP, portID, fixed string)
 	f.PortID, f.FixedIPAddress, f.RouterID = &p.ID, &ip.IPAddress, &r.ID
 	n.floatingIPsOfPort[p.ID] = append(n.floatingIPsOfPort[p.ID], f)
 	n.followAssociation(f)
-	n.s.loadBalancer.addressesChanged(p.ID)
+	n.addressesChanged(p)
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (n *networkService) detach(f *floatingIP) {
 	}
 	f.PortID, f.FixedIPAddress, f.RouterID = nil, nil, nil
 	n.followAssociation(f)
-	n.s.loadBalancer.addressesChanged(id)
+	n.addressesChanged(n.ports.byID[id])
 }
 
 // disassociate takes all floating IPs off an address of a port; off all of its addresses when the

@@ -36,6 +36,9 @@ type network struct {
 
 	subnets []*subnet
 	ports   []*port
+	// virtual is where this machine listens for virtual IPs of the network; retrying says that one is to be tried again.
+	virtual  map[front]*virtualFront
+	retrying bool
 }
 
 type networkAttributes struct {

@@ -603,7 +603,7 @@ func (n *networkService) updatePort(_ *call, p *port, body []byte) error {
 		}
 		n.switchLink(p)
 	}
-	n.s.loadBalancer.addressesChanged(p.ID)
+	n.addressesChanged(p)
 	return nil
 }
 
@@ -633,5 +633,5 @@ func (n *networkService) discardPort(p *port) {
 	n.setDevice(p, "", "")
 	p.network.ports = without(p.network.ports, p)
 	n.ports.remove(p)
-	n.s.loadBalancer.addressesChanged(p.ID)
+	n.addressesChanged(p)
 }

@@ -127,6 +127,7 @@ func (n *networkService) bindPort(portID, serverID, hostName, zone string) {
 	n.setDevice(p, serverID, ownerComputePrefix+zone)
 	n.setHost(p, hostName)
 	n.touch(p)
+	n.syncVirtualIPs(p.network)
 }
 
 func (n *networkService) unbindPort(portID string) {
@@ -137,6 +138,7 @@ func (n *networkService) unbindPort(portID string) {
 	n.setDevice(p, "", "")
 	n.setHost(p, "")
 	n.touch(p)
+	n.syncVirtualIPs(p.network)
 }
 
 func (n *networkService) deleteServerPort(portID string) {

@@ -37,6 +37,31 @@ type NetworkBackend interface {
 	SetLink(ctx context.Context, serverID, portID string, up bool) error
 }
 
+// DeviceBackend is a backend whose nodes can be made to show devices that are not as they should be.
+type DeviceBackend interface {
+	NodeBackend
+	// SetDeviceFault says what is wrong with a server's devices from now on, in place of what was before. A server that
+	// never booted is no error.
+	SetDeviceFault(ctx context.Context, serverID string, fault DeviceFault) error
+}
+
+// DeviceFault is how a server's devices differ from what they should be; the zero value is not at all.
+type DeviceFault struct {
+	// Lost is how many GPUs, or other devices, have fallen off the bus.
+	Lost int `json:"lost,omitempty"`
+	// NVIDIADriver is the version of the driver that runs instead of the image's.
+	NVIDIADriver string `json:"nvidiaDriver,omitempty"`
+}
+
+// EndpointBackend is a backend that knows at which address servers mean to be reached besides their ports' own: one
+// that they hold among themselves, as kube-vip and keepalived let them.
+type EndpointBackend interface {
+	NodeBackend
+	// Endpoint is the one that a server's user data tell of; false for none. It is called with the simulator's lock held
+	// and must not wait for anybody.
+	Endpoint(node Node) (netip.AddrPort, bool)
+}
+
 // Node is a server as its backend sees it: what a hypervisor and the metadata service would give.
 type Node struct {
 	ServerID  string
@@ -54,8 +79,13 @@ type Node struct {
 	// Resources are extended resources the node will advertise, such as nvidia.com/gpu, worked out
 	// from the flavor's extra specs by the scenario.
 	Resources map[string]int
-	Addresses []string // fixed addresses, in port order
-	Ports     []Port   // in the order of the server's interfaces
+	// GPUs counts what the flavor asks for as [Host.GPUs] does.
+	GPUs map[string]int
+	// NVIDIADriver is the driver's version in the image, empty where the image does not tell.
+	NVIDIADriver string
+	DeviceFault  DeviceFault
+	Addresses    []string // fixed addresses, in port order
+	Ports        []Port   // in the order of the server's interfaces
 }
 
 // Port is where a server is plugged into a network.

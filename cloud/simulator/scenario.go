@@ -48,6 +48,16 @@ type Scenario struct {
 	// Resources says which extended resource of a node a flavor's extra spec stands for:
 	// "pci_passthrough:alias=a100" or "resources:CUSTOM_GPU_A100" → "nvidia.com/gpu".
 	Resources map[string]string `json:"resources,omitempty"`
+	// GPUKinds are NVIDIA's GPUs by what flavors ask for, as in [Host.GPUs].
+	GPUKinds map[string]GPUKind `json:"gpuKinds,omitempty"`
+	// MIGLayouts are ways to partition a GPU that have a name of their own: instances by MIG profile.
+	MIGLayouts map[string]map[string]int `json:"migLayouts,omitempty"`
+	// NVIDIADriver is the driver's version on nodes whose image has no property nvidia_driver_version. Without either a
+	// node shows none of its NVIDIA GPUs.
+	NVIDIADriver string `json:"nvidiaDriver,omitempty"`
+	// PlacementReadable lets every user read Placement, and from Nova which host is in which zone, as operators allow a
+	// fleet manager by policy. Unset, only admins may.
+	PlacementReadable bool `json:"placementReadable,omitempty"`
 }
 
 // Project is a Keystone project.
@@ -139,6 +149,10 @@ type Latencies struct {
 	LoadBalancerCreate Range `json:"loadBalancerCreate,omitempty"`
 	LoadBalancerUpdate Range `json:"loadBalancerUpdate,omitempty"`
 	LoadBalancerDelete Range `json:"loadBalancerDelete,omitempty"`
+	// DevicePlugin is how long device plugins take to advertise the devices of a Ready node, and MIGManager how long GPUs
+	// then take to be partitioned. They are for a backend whose nodes run no such software themselves.
+	DevicePlugin Range `json:"devicePlugin,omitempty"`
+	MIGManager   Range `json:"migManager,omitempty"`
 	// Calls is the time of each answer; the first entry that fits counts.
 	Calls []CallLatency `json:"calls,omitempty"`
 }
@@ -281,6 +295,7 @@ func ParseScenario(data []byte) (*Scenario, error) {
 	for field, unset := range map[string]func(){
 		"quotas":                 func() { scenario.Quotas = nil },
 		"resources":              func() { scenario.Resources = nil },
+		"gpuKinds":               func() { scenario.GPUKinds = nil },
 		"latency":                func() { scenario.Latency = Latencies{} },
 		"projects":               func() { scenario.Projects = nil },
 		"users":                  func() { scenario.Users = nil },
@@ -319,6 +334,9 @@ func (sc *Scenario) validate() error {
 		return errors.New("hosts is empty: a cloud needs at least one")
 	}
 	if err := sc.validateIdentifiers(); err != nil {
+		return err
+	}
+	if err := sc.validateGPUs(); err != nil {
 		return err
 	}
 	for _, f := range sc.Faults {
@@ -496,6 +514,9 @@ func DefaultScenario() Scenario {
 		Images: []Image{
 			nodeImage("ubuntu-24.04-kube-v1.36.3"),
 			nodeImage("ubuntu-24.04-kube-v1.35.6"),
+			nvidiaImage("ubuntu-24.04-kube-v1.36.3-nvidia-570", "570.172.08"),
+			nvidiaImage("ubuntu-24.04-kube-v1.36.3-nvidia-580", "580.95.05"),
+			nvidiaImage("ubuntu-24.04-kube-v1.35.6-nvidia-570", "570.172.08"),
 		},
 		VolumeTypes:      []string{"__DEFAULT__", "ssd"},
 		KeyPairs:         []string{"demo"},
@@ -505,11 +526,14 @@ func DefaultScenario() Scenario {
 			ServerPower: Between(time.Second, 2*time.Second), PortActive: Exactly(time.Second),
 			VolumeCreate: Exactly(time.Second), VolumeDelete: Exactly(time.Second), VolumeAttach: Exactly(500 * time.Millisecond),
 			LoadBalancerCreate: Between(2*time.Second, 3*time.Second), LoadBalancerUpdate: Exactly(time.Second), LoadBalancerDelete: Exactly(time.Second),
+			MIGManager: Exactly(2 * time.Second),
 		},
 		Resources: map[string]string{
 			"pci_passthrough:alias=a100": "nvidia.com/gpu", "pci_passthrough:alias=h100": "nvidia.com/gpu",
 			"resources:CUSTOM_GPU_A100": "nvidia.com/gpu", "resources:CUSTOM_GPU_H100": "nvidia.com/gpu",
 		},
+		GPUKinds:     defaultGPUKinds(),
+		NVIDIADriver: "570.158.01",
 	}
 	for _, zone := range []string{"az1", "az2", "az3"} {
 		for i := range 4 {

@@ -63,6 +63,7 @@ type Simulator struct {
 	loadBalancer loadBalancerService
 	image        imageService
 	volume       volumeService
+	placement    placementService
 
 	wake   chan struct{}
 	ctx    context.Context
@@ -120,6 +121,7 @@ func (s *Simulator) setUp() {
 	s.loadBalancer.setUp(s)
 	s.image.setUp(s)
 	s.volume.setUp(s)
+	s.placement.s = s
 }
 
 // begin starts the cloud's history, or goes on with that of a snapshot.
@@ -170,6 +172,7 @@ func (s *Simulator) routes() http.Handler {
 	s.loadBalancer.routes(s.mount(mux, "load-balancer", loadBalancerErrors))
 	s.image.routes(s.mount(mux, "image", imageErrors))
 	s.volume.routes(s.mount(mux, "volume", computeErrors))
+	s.placement.routes(s.mount(mux, "placement", placementErrors))
 	s.controlRoutes(mux)
 	return mux
 }

@@ -59,6 +59,7 @@ type savedServer struct {
 	DifferentHost    []string            `json:"differentHost,omitempty"`
 	Console          string              `json:"console,omitempty"`
 	SameHost         []string            `json:"sameHost,omitempty"`
+	DeviceFault      DeviceFault         `json:"deviceFault"`
 }
 
 type savedServerPort struct {
@@ -166,7 +167,7 @@ func (srv *server) save() savedServer {
 		Launched: srv.launched, Terminated: srv.terminated, AccessIPv4: srv.accessIPv4, AccessIPv6: srv.accessIPv6, AdminPass: srv.adminPass,
 		RootDevice: srv.rootDevice, Reservation: srv.reservation, NoNetwork: srv.networkWish.none, AnyNetwork: srv.networkWish.auto,
 		WantedNICs: srv.networkWish.entries, WantedVolumes: srv.wantedVolumes, SecurityGroupIDs: srv.securityGroupIDs,
-		DifferentHost: srv.differentHost, SameHost: srv.sameHost, Console: srv.console,
+		DifferentHost: srv.differentHost, SameHost: srv.sameHost, Console: srv.console, DeviceFault: srv.deviceFault,
 	}
 	if srv.host != nil {
 		saved.Host = srv.host.Name
@@ -198,7 +199,7 @@ func (saved savedServer) server() *server {
 		launched: saved.Launched, terminated: saved.Terminated, accessIPv4: saved.AccessIPv4, accessIPv6: saved.AccessIPv6, adminPass: saved.AdminPass,
 		rootDevice: saved.RootDevice, reservation: saved.Reservation, wantedVolumes: saved.WantedVolumes, securityGroupIDs: saved.SecurityGroupIDs,
 		networkWish:   networkWish{none: saved.NoNetwork, auto: saved.AnyNetwork, entries: saved.WantedNICs},
-		differentHost: saved.DifferentHost, sameHost: saved.SameHost, console: saved.Console,
+		differentHost: saved.DifferentHost, sameHost: saved.SameHost, console: saved.Console, deviceFault: saved.DeviceFault,
 	}
 	for _, p := range saved.Ports {
 		srv.ports = append(srv.ports, &serverPort{id: p.ID, byNova: p.ByNova, tag: p.Tag})

@@ -193,6 +193,9 @@ func (n *networkService) restoreFloatingIPs(saved savedNetwork) error {
 }
 
 func (n *networkService) resume() {
+	for _, on := range n.networks.inOrder {
+		n.syncVirtualIPs(on)
+	}
 	for _, p := range n.ports.inOrder {
 		if p.host != "" && p.AdminStateUp && p.Status != "ACTIVE" {
 			n.awaitPlugged(p)

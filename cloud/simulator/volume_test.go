@@ -193,8 +193,8 @@ func TestImagesAreFoundByNameTagAndID(t *testing.T) {
 	}
 	id := s.image("tagged")
 	for query, want := range map[string]int{
-		"": 4, "name=tagged": 1, "tag=gpu&tag=prod": 1, "tag=gpu&tag=dev": 0, "status=queued": 1, "name=nope": 0,
-		"id=in:" + id + "," + s.image("queued"): 2, "architecture=x86_64": 2, "limit=1": 1,
+		"": 7, "name=tagged": 1, "tag=gpu&tag=prod": 1, "tag=gpu&tag=dev": 0, "status=queued": 1, "name=nope": 0,
+		"id=in:" + id + "," + s.image("queued"): 2, "architecture=x86_64": 5, "limit=1": 1,
 	} {
 		if got := count(query); got != want {
 			t.Errorf("%q lists %d images, want %d", query, got, want)

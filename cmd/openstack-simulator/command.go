@@ -86,6 +86,8 @@ func (o options) nodeBackend(ctx context.Context, scenario *simulator.Scenario, 
 		return nil, func() {}, nil
 	case memoryNodes:
 		o.nodes.Logger, o.nodes.Seed, o.nodes.Region = log, o.seed, region(scenario)
+		o.nodes.DevicePlugin, o.nodes.MIGManager = scenario.Latency.DevicePlugin, scenario.Latency.MIGManager
+		o.nodes.GPUKinds, o.nodes.MIGLayouts, o.nodes.NVIDIADriver = scenario.GPUKinds, scenario.MIGLayouts, scenario.NVIDIADriver
 		nodes, err := memory.New(o.nodes)
 		if err != nil {
 			return nil, nil, fmt.Errorf("start node backend: %w", err)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -39,6 +40,12 @@ type Options struct {
 	APIServerStart, KubeletStart, NodeReady time.Duration
 	// JoinTimeout is how long kubeadm join looks for its cluster, five minutes when zero.
 	JoinTimeout time.Duration
+	// DevicePlugin and MIGManager are the scenario's latencies of that name. At once when zero.
+	DevicePlugin, MIGManager simulator.Range
+	// GPUKinds, MIGLayouts and NVIDIADriver are the scenario's.
+	GPUKinds     map[string]simulator.GPUKind
+	MIGLayouts   map[string]map[string]int
+	NVIDIADriver string
 	// NodeMonitorGrace is after how long a silent node becomes Unknown, 50 s as in a real cluster when zero.
 	NodeMonitorGrace time.Duration
 }
@@ -79,7 +86,11 @@ type Backend struct {
 	clusters map[clusterID]*cluster
 }
 
-var _ simulator.StatefulBackend = (*Backend)(nil)
+var (
+	_ simulator.StatefulBackend = (*Backend)(nil)
+	_ simulator.DeviceBackend   = (*Backend)(nil)
+	_ simulator.EndpointBackend = (*Backend)(nil)
+)
 
 // New makes a backend without machines. [Backend.Close] ends it.
 func New(options Options) (*Backend, error) {
@@ -218,6 +229,16 @@ func (b *Backend) dial(ctx context.Context, target func() (*machine, error), por
 	return client, nil
 }
 
+// Endpoint is the address that kubeadm is told to reach the API server at.
+func (b *Backend) Endpoint(node simulator.Node) (netip.AddrPort, bool) {
+	kubeadm, err := newMachine(b, node).parseUserData()
+	if err != nil || kubeadm == nil || !kubeadm.controlPlane() {
+		return netip.AddrPort{}, false
+	}
+	endpoint, err := netip.ParseAddrPort(kubeadm.endpoint(""))
+	return endpoint, err == nil
+}
+
 // ConsoleLog is what the machine printed; empty for one that never booted.
 func (b *Backend) ConsoleLog(serverID string) string {
 	b.mu.Lock()
@@ -266,6 +287,16 @@ func (r random) jitter(d time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return d + time.Duration((r.rng.Float64()-0.5)*0.4*float64(d))
+}
+
+// between draws from a range.
+func (r random) between(bounds simulator.Range) time.Duration {
+	if bounds.Max <= bounds.Min {
+		return time.Duration(bounds.Min)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Duration(bounds.Min) + time.Duration(r.rng.Int64N(int64(bounds.Max-bounds.Min)+1))
 }
 
 func (r random) uint64() uint64 {

@@ -9,5 +9,6 @@
 //
 // Of the controllers of a real cluster, those are imitated whose effects a fleet depends on: node lifecycle (a silent
 // node becomes Unknown), the cloud controller manager (provider id, zone, addresses; it is taken to be in every
-// cluster, and the network to be ready), garbage collection.
+// cluster, and the network to be ready), garbage collection, and the vendors' device plugins with NVIDIA's MIG manager and
+// GPU feature discovery.
 package memory

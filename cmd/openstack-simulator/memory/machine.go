@@ -38,6 +38,7 @@ type machine struct {
 	// apiTLS and etcdTLS are set while the API server and the etcd member serve.
 	apiTLS, etcdTLS *tls.Config
 	connections     map[*machineConn]struct{}
+	devices         deviceStage
 	// stop ends what runs since the machine was powered on, and idle is closed when it has ended.
 	stop context.CancelFunc
 	idle chan struct{}
@@ -84,7 +85,7 @@ func (m *machine) halt() []net.Conn {
 	}
 	m.printf("Power down")
 	m.stop()
-	m.powered = false
+	m.powered, m.devices = false, noDevices
 	if m.cluster != nil {
 		m.cluster.watchSilence(m.nodeName, m.kubeadm.controlPlane())
 	}
@@ -272,10 +273,19 @@ func (m *machine) startKubelet(ctx context.Context) error {
 	if err := m.wait(ctx, m.backend.NodeReady); err != nil {
 		return err
 	}
-	if err := m.whileRunning(ctx, m.makeNodeReady); err != nil {
+	pluginsAfter := m.backend.random.between(m.backend.DevicePlugin)
+	if err := m.whileRunning(ctx, func() error {
+		if pluginsAfter <= 0 {
+			m.devices = wholeDevices
+		}
+		return m.makeNodeReady()
+	}); err != nil {
 		return fmt.Errorf("kubelet: %w", err)
 	}
 	m.printf("kubelet: node %s is Ready", m.nodeName)
+	if err := m.startDevices(ctx, pluginsAfter); err != nil {
+		return fmt.Errorf("device plugins: %w", err)
+	}
 	return nil
 }
 
@@ -294,7 +304,11 @@ func (m *machine) restart(ctx context.Context) error {
 
 // wait lets time pass, with jitter, until the power is cut.
 func (m *machine) wait(ctx context.Context, d time.Duration) error {
-	timer := m.backend.Clock.NewTimer(m.backend.random.jitter(d))
+	return m.waitExactly(ctx, m.backend.random.jitter(d))
+}
+
+func (m *machine) waitExactly(ctx context.Context, d time.Duration) error {
+	timer := m.backend.Clock.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -56,6 +56,8 @@ func (m *machine) makeNodeReady() error {
 		})
 		node.Spec.ProviderID = cmp.Or(node.Spec.ProviderID, m.providerID())
 		maps.Copy(node.Labels, m.cloudLabels())
+		m.removeDevices(node, nil)
+		m.showDevices(node)
 	})
 	if err != nil || !m.kubeadm.controlPlane() {
 		return err
@@ -153,17 +155,14 @@ func (m *machine) providerID() string {
 	return "openstack:///" + m.spec.ServerID
 }
 
+// capacity is what a kubelet finds by itself. Devices are advertised later, by others.
 func (m *machine) capacity() corev1.ResourceList {
-	capacity := corev1.ResourceList{
+	return corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(m.spec.VCPUs), resource.DecimalSI),
 		corev1.ResourceMemory:           *resource.NewQuantity(int64(m.spec.MemoryMiB)<<20, resource.BinarySI),
 		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(m.spec.DiskGiB)<<30, resource.BinarySI),
 		corev1.ResourcePods:             *resource.NewQuantity(maximumPods, resource.DecimalSI),
 	}
-	for name, count := range m.spec.Resources {
-		capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(count), resource.DecimalSI)
-	}
-	return capacity
 }
 
 func (m *machine) allocatable() corev1.ResourceList {

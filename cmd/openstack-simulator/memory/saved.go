@@ -245,6 +245,8 @@ func (b *Backend) resume(saved []savedMachine) error {
 			}
 		}
 		switch {
+		case one.Idle && m.cluster != nil:
+			m.devices = finalDevices
 		case one.Idle:
 		case m.cluster != nil:
 			m.live(m.startKubelet)

@@ -14,14 +14,14 @@ import (
 
 // restarted is the tenant in a backend that goes on from what the tenant's own saved. Its load balancer has another
 // port, while its machines know the cluster by the endpoint they always knew.
-func (tn *tenant) restarted() *tenant {
+func (tn *tenant) restarted(options Options) *tenant {
 	tn.t.Helper()
 	saved, err := tn.backend.SaveServers()
 	if err != nil {
 		tn.t.Fatal(err)
 	}
 	tn.backend.Close()
-	again := &tenant{t: tn.t, backend: newBackend(tn.t, quick()), certs: tn.certs, members: tn.members}
+	again := &tenant{t: tn.t, backend: newBackend(tn.t, options), certs: tn.certs, members: tn.members}
 	ids, err := again.backend.RestoreServers(saved)
 	if err != nil {
 		tn.t.Fatal(err)
@@ -50,7 +50,7 @@ func TestARestartedClusterHasItsNodesMembersAndObjectsAndGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	again := tn.restarted()
+	again := tn.restarted(quick())
 	// Everything is there at once: nobody sees a cluster that is away.
 	list, err := again.client().CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -88,7 +88,7 @@ func TestAnEtcdMemberOutlivesItsMachineOverARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	tn.members = tn.members[:2]
-	again := tn.restarted()
+	again := tn.restarted(quick())
 	names, ids, err := again.etcdMembers("cp-0")
 	if err != nil || len(names) != 3 {
 		t.Fatalf("members %v, error %v; want three", names, err)
@@ -118,7 +118,7 @@ func TestAMachineThatIsOffStaysOffOverARestartUntilPoweredOn(t *testing.T) {
 	if err := tn.backend.PowerOff(t.Context(), "id-gpu-0"); err != nil {
 		t.Fatal(err)
 	}
-	again := tn.restarted()
+	again := tn.restarted(quick())
 	waitFor(t, "the silent node is Unknown", func() error { return again.readyIs("gpu-0", corev1.ConditionUnknown) })
 	if err := again.backend.PowerOn(t.Context(), "id-gpu-0"); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestABootThatWasNotFinishedGoesOnAfterARestart(t *testing.T) {
 	tn := newTenant(t, newBackend(t, quick()))
 	worker := tn.boot("w-0", tn.workerUserData())
 	waitFor(t, "the join waits", onConsole(tn.backend, worker, "no API server answers"))
-	again := tn.restarted()
+	again := tn.restarted(quick())
 	// The machine waits for the endpoint in its user data.
 	control := &tenant{t: t, backend: again.backend, certs: tn.certs, endpoint: tn.endpoint}
 	control.bootControlPlane("cp-0", control.initUserData())

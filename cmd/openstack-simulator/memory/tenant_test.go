@@ -41,6 +41,7 @@ func quick() Options {
 	return Options{
 		APIServerStart: time.Millisecond, KubeletStart: time.Millisecond, NodeReady: time.Millisecond,
 		JoinTimeout: time.Minute, NodeMonitorGrace: 20 * time.Millisecond, Seed: 1,
+		NVIDIADriver: "570.158.01",
 	}
 }
 
