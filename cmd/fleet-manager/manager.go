@@ -45,6 +45,8 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	o.manager.Cached = map[client.Object]cache.ByObject{
 		&clusterv1.ClusterClass{}: compiled, &infrav1.SendanClusterTemplate{}: compiled, &infrav1.SendanMachineTemplate{}: compiled,
 		&bootstrapv1.KubeadmConfigTemplate{}: compiled, &controlplanev1.KubeadmControlPlaneTemplate{}: compiled,
+		&infrav1.SendanMachine{}: {Transform: sites.SlimMachine}, &clusterv1.Machine{}: {Transform: slimMachine},
+		&clusterv1.MachineDeployment{}: {Transform: slimMachineDeployment},
 	}
 	mgr, err := manager.New(&o.manager)
 	if err != nil {
@@ -63,8 +65,11 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 // connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept.
 func connectToClusters(ctx context.Context, mgr ctrl.Manager, o *options) (clustercache.ClusterCache, error) {
 	clusters, err := clustercache.SetupWithManager(ctx, mgr, clustercache.Options{
-		SecretClient:     mgr.GetAPIReader(),
-		Cache:            clustercache.CacheOptions{Indexes: []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex}},
+		SecretClient: mgr.GetAPIReader(),
+		Cache: clustercache.CacheOptions{
+			Indexes:  []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex},
+			ByObject: map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: slimNode}},
+		},
 		Client:           clustercache.ClientOptions{UserAgent: o.manager.UserAgent(), Cache: clustercache.ClientCacheOptions{DisableFor: o.manager.Uncached}},
 		WatchFilterValue: o.manager.WatchFilter,
 	}, manager.Concurrency(o.clusterConcurrency))

@@ -145,7 +145,7 @@ func (c *compiler) machineMetadata(node located) clusterv1.ObjectMeta {
 	if len(node.shape.Devices) > 0 {
 		annotations[fleetv1.DevicesAnnotation] = devicesText(node.shape.Devices)
 	}
-	if node.spec.GPU != nil && node.image.Driver.Version != "" {
+	if node.spec.GPU != nil && node.spec.GPU.Vendor != fleetv1.GPUVendorAMD && node.image.Driver.Version != "" {
 		annotations[fleetv1.DriverVersionAnnotation] = node.image.Driver.Version
 	}
 	if node.spec.BurnIn.ConditionType != "" {

@@ -118,6 +118,9 @@ func (s *Shape) addGeneration(generation Generation, gpu fleetv1.GPU) {
 }
 
 func (s *Shape) addAMD(gpu fleetv1.GPU, path *field.Path) field.ErrorList {
+	if gpu.Driver != (fleetv1.GPUDriver{}) {
+		return field.ErrorList{field.Forbidden(path.Child("driver"), "nodes say which driver they run only for NVIDIA's; remove it")}
+	}
 	if sharing(gpu) != fleetv1.GPUPassthrough && sharing(gpu) != fleetv1.GPUVirtual {
 		return field.ErrorList{field.NotSupported(path.Child("sharing"), sharing(gpu), []fleetv1.GPUSharing{fleetv1.GPUPassthrough, fleetv1.GPUVirtual})}
 	}

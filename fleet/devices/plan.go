@@ -1,0 +1,226 @@
+package devices
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+)
+
+// DefaultGrace is how long a new node may take until its device plugins advertise everything. Drivers load, MIG is
+// configured and plugins restart meanwhile.
+const DefaultGrace = 10 * time.Minute
+
+// Labels that NVIDIA's GPU feature discovery puts on nodes. It writes those of its first versions besides the others still.
+const driverLabel = "nvidia.com/cuda.driver-version.full"
+
+func driverLabelsInParts() [][]string {
+	return [][]string{
+		{"nvidia.com/cuda.driver-version.major", "nvidia.com/cuda.driver-version.minor", "nvidia.com/cuda.driver-version.revision"},
+		{"nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev"},
+	}
+}
+
+// Input is what is known of one Machine's node.
+type Input struct {
+	// Promise to keep.
+	Promise Promise
+	// NodeName is the name of the node; empty while the Machine has none.
+	NodeName string
+	// Node as it is in its cluster; nil when it is not there.
+	Node *corev1.Node
+	// Before is the condition DevicesReady as it is; nil when there is none.
+	Before *metav1.Condition
+	// Grace is how long after its creation a node may lack devices.
+	Grace time.Duration
+	// Now is the time.
+	Now time.Time
+}
+
+// Intent is what is to be done about it.
+type Intent struct {
+	// Ready, Reason and Message are those of the condition.
+	Ready   bool
+	Reason  string
+	Message string
+	// RemoveTaint lets the node take pods.
+	RemoveTaint bool
+	// LookAgain is when time alone changes the answer; never when zero.
+	LookAgain time.Time
+}
+
+// finding is one thing that is not as promised.
+type finding struct {
+	reason  string
+	message string
+	// until is when it gets worse by itself.
+	until time.Time
+}
+
+func (f finding) isWaiting() bool {
+	return f.reason == fleetv1.WaitingForNodeReason || f.reason == fleetv1.BurnInRunningReason
+}
+
+// Plan compares the node with the promise.
+func Plan(in Input) Intent {
+	switch {
+	case in.NodeName == "":
+		return Intent{Reason: fleetv1.WaitingForNodeReason, Message: "the machine has no node yet"}
+	case in.Node == nil:
+		return Intent{Reason: fleetv1.WaitingForNodeReason, Message: "node " + in.NodeName + " is not in the cluster"}
+	}
+	var broken, waiting []finding
+	for _, check := range []func(Input) (finding, bool){checkDevices, checkDriver, checkBurnIn} {
+		switch found, wrong := check(in); {
+		case wrong && found.isWaiting():
+			waiting = append(waiting, found)
+		case wrong:
+			broken = append(broken, found)
+		}
+	}
+	findings := slices.Concat(broken, waiting) // what does not mend by itself comes first
+	if len(findings) == 0 {
+		return Intent{Ready: true, Reason: fleetv1.AvailableReason, RemoveTaint: isTainted(in.Node)}
+	}
+	intent := Intent{Reason: findings[0].reason}
+	var messages []string
+	for _, found := range findings {
+		messages = append(messages, found.message)
+		if !found.until.IsZero() && (intent.LookAgain.IsZero() || found.until.Before(intent.LookAgain)) {
+			intent.LookAgain = found.until
+		}
+	}
+	intent.Message = strings.Join(messages, "; ")
+	return intent
+}
+
+// checkDevices wants every count to be exact, and nothing else of the same vendor: 8 whole GPUs in place of 56 slices mean
+// that nobody has partitioned them.
+func checkDevices(in Input) (finding, bool) {
+	var waiting, short []string
+	promised, vendors := map[string]bool{}, map[string]bool{}
+	for _, device := range in.Promise.Devices {
+		promised[device.ResourceName], vendors[vendorOf(device.ResourceName)] = true, true
+		if found := allocatable(in.Node, device.ResourceName); found != int64(device.Count) {
+			waiting = append(waiting, fmt.Sprintf("%d of %d %s", found, device.Count, device.ResourceName))
+			short = append(short, fmt.Sprintf("promised %d %s, found %d", device.Count, device.ResourceName, found))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(in.Node.Status.Allocatable)) {
+		name := string(key)
+		if found := allocatable(in.Node, name); found > 0 && !promised[name] && vendors[vendorOf(name)] {
+			text := fmt.Sprintf("found %d %s that are not promised", found, name)
+			waiting, short = append(waiting, text), append(short, text)
+		}
+	}
+	switch end := in.Node.CreationTimestamp.Add(in.Grace); {
+	case len(short) == 0:
+		return finding{}, false
+	case in.Now.Before(end) && !hasBeenJudged(in):
+		return finding{reason: fleetv1.WaitingForNodeReason, message: "waiting for devices: " + strings.Join(waiting, "; "), until: end}, true
+	}
+	return finding{reason: fleetv1.DeviceShortReason, message: strings.Join(short, "; ")}, true
+}
+
+// hasBeenJudged says whether this node, and not one of the same name before it, had its devices or was found short. Then
+// devices that are missing are no longer on their way.
+func hasBeenJudged(in Input) bool {
+	return in.Before != nil && !in.Before.LastTransitionTime.Before(&in.Node.CreationTimestamp) &&
+		(in.Before.Status == metav1.ConditionTrue || in.Before.Reason == fleetv1.DeviceShortReason)
+}
+
+// vendorOf is what comes before the slash. Kubernetes' own resources have none, and are never counted.
+func vendorOf(resource string) string {
+	vendor, _, qualified := strings.Cut(resource, "/")
+	if !qualified {
+		return ""
+	}
+	return vendor
+}
+
+func allocatable(node *corev1.Node, resource string) int64 {
+	quantity := node.Status.Allocatable[corev1.ResourceName(resource)]
+	return quantity.Value()
+}
+
+func checkDriver(in Input) (finding, bool) {
+	runs := driverOf(in.Node.Labels)
+	switch {
+	case in.Promise.Driver == "" || runs == in.Promise.Driver:
+		return finding{}, false
+	case runs == "":
+		return finding{reason: fleetv1.WaitingForNodeReason, message: fmt.Sprintf(
+			"waiting for driver %s: GPU feature discovery has not put the label %s on the node yet", in.Promise.Driver, driverLabel)}, true
+	}
+	return finding{reason: fleetv1.DriverDriftReason, message: fmt.Sprintf("promised driver %s, the node runs %s", in.Promise.Driver, runs)}, true
+}
+
+func driverOf(labels map[string]string) string {
+	version := labels[driverLabel]
+	for _, keys := range driverLabelsInParts() {
+		var parts []string
+		for _, key := range keys {
+			if part := labels[key]; part != "" {
+				parts = append(parts, part)
+			}
+		}
+		version = cmp.Or(version, strings.Join(parts, "."))
+	}
+	return version
+}
+
+// checkBurnIn takes a node that takes pods already for one that has passed, even when nobody reports the result any more.
+func checkBurnIn(in Input) (finding, bool) {
+	if in.Promise.BurnIn == nil {
+		return finding{}, false
+	}
+	name, limit := in.Promise.BurnIn.ConditionType, timeout(in.Promise.BurnIn)
+	result, message := burnInResult(in.Node, name)
+	deadline := in.Node.CreationTimestamp.Add(limit)
+	switch {
+	case result == corev1.ConditionTrue:
+		return finding{}, false
+	case result == corev1.ConditionFalse:
+		return finding{reason: fleetv1.BurnInFailedReason, message: strings.TrimSuffix(fmt.Sprintf("node condition %s is False: %s", name, message), ": ")}, true
+	case !isTainted(in.Node):
+		return finding{}, false
+	case in.Now.Before(deadline):
+		return finding{reason: fleetv1.BurnInRunningReason, message: fmt.Sprintf(
+			"burn-in runs: waiting until %s for node condition %s", deadline.UTC().Format(time.RFC3339), name), until: deadline}, true
+	}
+	return finding{reason: fleetv1.BurnInFailedReason, message: fmt.Sprintf("burn-in has no result after %s: node condition %s is not there", limit, name)}, true
+}
+
+func burnInResult(node *corev1.Node, conditionType string) (corev1.ConditionStatus, string) {
+	for _, condition := range node.Status.Conditions {
+		if string(condition.Type) == conditionType {
+			return condition.Status, condition.Message
+		}
+	}
+	return corev1.ConditionUnknown, ""
+}
+
+// isGate says whether it is the taint that nodes with devices register with.
+func isGate(taint corev1.Taint) bool {
+	return taint.Key == fleetv1.DevicesTaint && taint.Effect == corev1.TaintEffectNoSchedule
+}
+
+func isTainted(node *corev1.Node) bool { return slices.ContainsFunc(node.Spec.Taints, isGate) }
+
+// isOfInterest says whether the new node could be judged differently. Kubelets report far more often than that.
+func isOfInterest(before, after *corev1.Node) bool {
+	sameConditions := slices.EqualFunc(before.Status.Conditions, after.Status.Conditions, func(a, b corev1.NodeCondition) bool {
+		return a.Type == b.Type && a.Status == b.Status && a.Message == b.Message
+	})
+	sameResources := maps.EqualFunc(before.Status.Allocatable, after.Status.Allocatable, func(a, b resource.Quantity) bool { return a.Cmp(b) == 0 })
+	return !sameConditions || !sameResources || before.UID != after.UID ||
+		isTainted(before) != isTainted(after) || driverOf(before.Labels) != driverOf(after.Labels)
+}
