@@ -121,6 +121,7 @@ func startDemo(ctx context.Context, flags planeFlags, fleet bool, report func(pl
 	if err != nil {
 		return nil, err
 	}
+	options.Scenario = "placementReadable: true\n" // so that the site knows how many GPUs are free in each zone
 	p, err := plane.Start(ctx, options)
 	if err != nil {
 		return nil, err

@@ -4,10 +4,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sendan-io/sendan/cmd/sendan/cli"
 )
 
 func main() {
@@ -18,19 +19,12 @@ func main() {
 		restore()
 	}()
 	err := newRootCommand(os.Stdout, os.Stderr).ExecuteContext(ctx)
-	if err == nil {
-		return
+	if _, told := errors.AsType[verdictError](err); told {
+		os.Exit(1)
 	}
-	if _, told := errors.AsType[verdictError](err); !told {
-		fmt.Fprintln(os.Stderr, "sendan:", describe(err))
-	}
-	os.Exit(1)
-}
-
-// describe keeps an interrupted start from looking like a failure of each program.
-func describe(err error) string {
 	if errors.Is(err, context.Canceled) {
-		return "interrupted"
+		// An interrupted start would look like a failure of each program.
+		err = errors.New("interrupted")
 	}
-	return err.Error()
+	os.Exit(cli.Report(os.Stderr, err))
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sendan-io/sendan/cmd/sendan/cli"
 )
 
 func newRootCommand(out, errOut io.Writer) *cobra.Command {
@@ -20,6 +23,7 @@ without root: to look around, to try things, and to measure.`,
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.AddCommand(newUpCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand())
+	cli.AddTo(root, os.Args[0])
 	return root
 }
 
