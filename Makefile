@@ -67,7 +67,7 @@ demo-images:
 	@if [[ $(NODES) == docker ]]; then NODE_IMAGE=$(NODE_IMAGE) test/image/build.sh node openstack-simulator; fi
 
 .PHONY: release
-release: ## Write what clusterctl installs this provider from into _release/
+release: ## Write what the provider and the fleet manager are installed from into _release/
 	@hack/release.sh
 
 ##@ Check

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the components of a provider, as clusterctl wants them: what a kustomization makes, with one image.
+# Prints the components of a manager, as clusterctl wants them of a provider: what a kustomization makes, with one image.
 #
 #   hack/render-components.sh DIRECTORY IMAGE [PULL-POLICY]
 #

@@ -8,7 +8,8 @@
 #   core, bootstrap-kubeadm, control-plane-kubeadm, docker
 #                            Cluster API's managers, and its own provider for containers
 #   haproxy                  the load balancer of that provider
-#   infrastructure-manager   this project's provider
+#   infrastructure-manager, fleet-manager
+#                            this project's provider, and its fleet manager
 #   openstack-simulator      the simulated cloud
 #   cert-manager             the stand-in for cert-manager, see test/certmanager
 #   cni, probe               the network of pods on test nodes, and what tests run in pods; both are part of node
@@ -23,7 +24,7 @@ shopt -s inherit_errexit
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 readonly build_tools=$repo/hack/build-tools.sh
-readonly all="probe cni infrastructure-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
+readonly all="probe cni infrastructure-manager fleet-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
 readonly node_gib=8
 readonly haproxy_gib=1
 readonly older_kept=2
@@ -74,7 +75,7 @@ binary() {
 	local file=$programs/$1
 	case $1 in
 	probe | cni) go_build test/image "./$1" "$file" ;;
-	infrastructure-manager) go_build . ./cmd/infrastructure-manager "$file" ;;
+	infrastructure-manager | fleet-manager) go_build . "./cmd/$1" "$file" ;;
 	openstack-simulator) go_build cmd/openstack-simulator . "$file" ;;
 	cert-manager) go_build test/certmanager . "$file" ;;
 	core | bootstrap-kubeadm | control-plane-kubeadm | docker) file=$(tool "cluster-api-$1") ;;
@@ -111,7 +112,7 @@ build_program() {
 	file=$(binary "$name")
 	image=sendan/$name:dev-$(key_of "$file" "${BASH_SOURCE[0]}")
 	case $name in
-	infrastructure-manager | openstack-simulator | cni | probe) path=/$name ;;
+	infrastructure-manager | fleet-manager | openstack-simulator | cni | probe) path=/$name ;;
 	esac
 	# These three work with Docker's socket or the node's network.
 	case $name in

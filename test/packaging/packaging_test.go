@@ -42,30 +42,51 @@ const (
 
 func TestTheComponents(t *testing.T) {
 	all := components(t, release(t, "--image", image))
-
-	t.Run("there is one namespace, which holds its pods to the restricted profile", func(t *testing.T) {
-		namespaces := typed[corev1.Namespace](t, all, "Namespace")
-		if len(namespaces) != 1 || namespaces[0].Name != systemNamespace {
-			t.Fatalf("namespaces %+v, want %s alone", namespaces, systemNamespace)
-		}
-		if got := namespaces[0].Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
-			t.Errorf("its pod security profile is %q, want restricted", got)
-		}
+	keepPromises(t, all, promises{
+		namespace: systemNamespace, image: image, label: providerLabel, value: "infrastructure-sendan", secrets: []string{"get", "list", "watch"},
 	})
-	t.Run("every object says which provider it is of", func(t *testing.T) { hasProviderLabel(t, all) })
-	t.Run("nothing is granted by a wildcard", func(t *testing.T) { grantsNoWildcard(t, all) })
-	t.Run("the manager only reads Secrets", func(t *testing.T) { readsSecretsOnly(t, all) })
-	t.Run("the manager has what the restricted profile wants, and no root filesystem to write to", func(t *testing.T) { isLockedDown(t, all) })
-	t.Run("the manager is probed, and asks for what it uses", func(t *testing.T) { isProbed(t, all) })
 	t.Run("every variable has a default", func(t *testing.T) { haveDefaults(t, manager(t, all)) })
 	t.Run("kinds follow the contract in their stored version", func(t *testing.T) { followTheContract(t, all) })
+}
+
+// promises are what both managers keep, and the names in it.
+type promises struct {
+	namespace    string
+	image        string
+	label, value string
+	secrets      []string
+}
+
+func keepPromises(t *testing.T, all []unstructured.Unstructured, p promises) {
+	t.Run("there is one namespace, which holds its pods to the restricted profile", func(t *testing.T) { hasOneNamespace(t, all, p.namespace) })
+	t.Run("every object says whose it is", func(t *testing.T) { haveLabel(t, all, p.label, p.value) })
+	t.Run("nothing is granted by a wildcard", func(t *testing.T) { grantsNoWildcard(t, all) })
+	t.Run("nobody can grant themselves more", func(t *testing.T) { raisesNobody(t, all) })
+	t.Run("Secrets are only read", func(t *testing.T) { readsSecretsOnly(t, all, p.secrets) })
+	t.Run("the manager has what the restricted profile wants, and no root filesystem to write to", func(t *testing.T) { isLockedDown(t, all) })
+	t.Run("the manager is probed, and asks for what it uses", func(t *testing.T) { isProbed(t, all, p.image) })
 	t.Run("cert-manager certifies the name that the API server calls", func(t *testing.T) { areCertified(t, all) })
 }
 
-func hasProviderLabel(t *testing.T, all []unstructured.Unstructured) {
+func hasOneNamespace(t *testing.T, all []unstructured.Unstructured, name string) {
+	namespaces := typed[corev1.Namespace](t, all, "Namespace")
+	if len(namespaces) != 1 || namespaces[0].Name != name {
+		t.Fatalf("namespaces %+v, want %s alone", namespaces, name)
+	}
+	if got := namespaces[0].Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+		t.Errorf("its pod security profile is %q, want restricted", got)
+	}
 	for _, object := range all {
-		if got := object.GetLabels()[providerLabel]; got != "infrastructure-sendan" {
-			t.Errorf("%s %s has %s=%q", object.GetKind(), object.GetName(), providerLabel, got)
+		if got := object.GetNamespace(); got != "" && got != name {
+			t.Errorf("%s %s is in the namespace %s", object.GetKind(), object.GetName(), got)
+		}
+	}
+}
+
+func haveLabel(t *testing.T, all []unstructured.Unstructured, label, value string) {
+	for _, object := range all {
+		if got := object.GetLabels()[label]; got != value {
+			t.Errorf("%s %s has %s=%q", object.GetKind(), object.GetName(), label, got)
 		}
 	}
 }
@@ -84,7 +105,26 @@ func grantsNoWildcard(t *testing.T, all []unstructured.Unstructured) {
 	}
 }
 
-func readsSecretsOnly(t *testing.T, all []unstructured.Unstructured) {
+// raisesNobody: who may bind a role has all that it grants, so it has to be a role that is installed with the manager.
+func raisesNobody(t *testing.T, all []unstructured.Unstructured) {
+	for _, rule := range rules(t, all) {
+		for _, verb := range rule.Verbs {
+			if verb == "escalate" || verb == "impersonate" || verb == "bind" && len(rule.ResourceNames) == 0 {
+				t.Errorf("a rule lets the manager be anybody: %+v", rule)
+			}
+		}
+		if !slices.Contains(rule.Verbs, "bind") {
+			continue
+		}
+		for _, name := range rule.ResourceNames {
+			if !slices.ContainsFunc(all, func(o unstructured.Unstructured) bool { return o.GetKind() == "ClusterRole" && o.GetName() == name }) {
+				t.Errorf("it may bind %s, which is not installed", name)
+			}
+		}
+	}
+}
+
+func readsSecretsOnly(t *testing.T, all []unstructured.Unstructured, verbs []string) {
 	found := false
 	for _, rule := range rules(t, all) {
 		if !slices.Contains(rule.Resources, "secrets") {
@@ -92,7 +132,7 @@ func readsSecretsOnly(t *testing.T, all []unstructured.Unstructured) {
 		}
 		found = true
 		for _, verb := range rule.Verbs {
-			if !slices.Contains([]string{"get", "list", "watch"}, verb) {
+			if !slices.Contains(verbs, verb) {
 				t.Errorf("it may %s them", verb)
 			}
 		}
@@ -122,7 +162,7 @@ func isLockedDown(t *testing.T, all []unstructured.Unstructured) {
 	}
 }
 
-func isProbed(t *testing.T, all []unstructured.Unstructured) {
+func isProbed(t *testing.T, all []unstructured.Unstructured, image string) {
 	container := manager(t, all)
 	if container.LivenessProbe == nil || container.ReadinessProbe == nil {
 		t.Error("a probe is missing")
@@ -191,7 +231,7 @@ func areCertified(t *testing.T, all []unstructured.Unstructured) {
 	if mounted := deployment(t, all).Spec.Template.Spec.Volumes[0].Secret.SecretName; err != nil || secret != mounted {
 		t.Errorf("it is in the Secret %s (%v), the manager mounts %s", secret, err, mounted)
 	}
-	for _, webhooks := range typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, all, "ValidatingWebhookConfiguration") {
+	for _, webhooks := range webhookConfigurations(t, all) {
 		if got, want := webhooks.Annotations[injectAnnotation], certificate.GetNamespace()+"/"+certificate.GetName(); got != want {
 			t.Errorf("%s asks for the authority of %s, want %s", webhooks.Name, got, want)
 		}
@@ -206,9 +246,39 @@ func areCertified(t *testing.T, all []unstructured.Unstructured) {
 	}
 }
 
+// webhookConfigurations are those of both sorts. What they have in common is all that is read of them.
+func webhookConfigurations(t *testing.T, all []unstructured.Unstructured) []admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	var found []admissionregistrationv1.ValidatingWebhookConfiguration
+	for _, object := range all {
+		if object.GroupVersionKind().Group != admissionregistrationv1.GroupName {
+			continue
+		}
+		var out admissionregistrationv1.ValidatingWebhookConfiguration
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &out); err != nil {
+			t.Fatalf("%s %s: %v", object.GetKind(), object.GetName(), err)
+		}
+		found = append(found, out)
+	}
+	if len(found) == 0 {
+		t.Fatal("there are no webhooks")
+	}
+	return found
+}
+
 func TestTheHighlyAvailableOverlayHasASecondManager(t *testing.T) {
-	all := components(t, release(t, "--image", image, "--config", envtest.RepositoryFile(t, "config", "infrastructure", "overlays", "highly-available")))
-	hasProviderLabel(t, all)
+	all := components(t, release(t, "--image", image, "--config", overlay(t, "infrastructure")))
+	haveLabel(t, all, providerLabel, "infrastructure-sendan")
+	hasASecondManager(t, all, image)
+}
+
+// overlay is the one for high availability of a manager in config.
+func overlay(t *testing.T, manager string) string {
+	return envtest.RepositoryFile(t, "config", manager, "overlays", "highly-available")
+}
+
+func hasASecondManager(t *testing.T, all []unstructured.Unstructured, image string) {
+	t.Helper()
 	d := deployment(t, all)
 	if ptr.Deref(d.Spec.Replicas, 0) != 2 || manager(t, all).Image != image {
 		t.Errorf("%d replicas of %s, want 2 of %s", ptr.Deref(d.Spec.Replicas, 0), manager(t, all).Image, image)
@@ -231,22 +301,22 @@ func TestTheReleaseIsComplete(t *testing.T) {
 	if filepath.Base(directory) != "v0.1.7" || filepath.Base(filepath.Dir(directory)) != "infrastructure-sendan" {
 		t.Errorf("it is in %s", directory)
 	}
-	files := map[string]bool{}
-	for _, file := range []string{"cluster-template-topology.yaml", "cluster-template.yaml", "clusterclass-sendan.yaml", "infrastructure-components.yaml", "metadata.yaml"} {
-		files[file] = true
-	}
-	entries, err := os.ReadDir(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		if !files[entry.Name()] {
-			t.Errorf("%s is not part of a release", entry.Name())
+	for in, want := range map[string]string{
+		directory:               "cluster-template-topology.yaml cluster-template.yaml clusterclass-sendan.yaml infrastructure-components.yaml metadata.yaml",
+		fleetRelease(directory): "fleet-components.yaml",
+		out(directory):          "clusterctl.yaml fleet-manager infrastructure-sendan",
+	} {
+		entries, err := os.ReadDir(in)
+		if err != nil {
+			t.Fatal(err)
 		}
-		delete(files, entry.Name())
-	}
-	if len(files) > 0 {
-		t.Errorf("missing: %v", slices.Sorted(maps.Keys(files)))
+		var names []string
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("in %s there is %s, want %s", in, got, want)
+		}
 	}
 }
 
@@ -266,7 +336,7 @@ func TestTheClassHasNeitherVariablesNorNamespaces(t *testing.T) {
 }
 
 func TestClusterctlReadsTheRelease(t *testing.T) {
-	config := filepath.Join(filepath.Dir(filepath.Dir(release(t))), "clusterctl.yaml")
+	config := filepath.Join(out(release(t)), "clusterctl.yaml")
 
 	t.Run("its components, without anything set", func(t *testing.T) {
 		text := clusterctl(t, config, "generate", "provider", "--infrastructure", "sendan:v0.1.0")
@@ -305,9 +375,11 @@ func TestAReleaseThatCannotBeUsedIsNotMade(t *testing.T) {
 		"not a version":             {[]string{"--version", "latest"}, "is not a version such as v0.1.0"},
 		"an unknown pull policy":    {[]string{"--pull-policy", "Sometimes"}, "Always, IfNotPresent or Never"},
 		"an image with a blank":     {[]string{"--image", "a b"}, "is not the name of an image"},
+		"a fleet image by no name":  {[]string{"--fleet-image", "-"}, "is not the name of an image"},
 		"an unknown option":         {[]string{"--images", "a"}, "unknown option --images"},
 		"an option without value":   {[]string{"--version"}, "--version needs a value"},
 		"no kustomization":          {[]string{"--config", t.TempDir()}, "has no kustomization.yaml"},
+		"none of the fleet manager": {[]string{"--fleet-config", t.TempDir()}, "has no kustomization.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, diagnosis, err := runRelease(t, append([]string{"--out", t.TempDir()}, test.arguments...)...)
@@ -318,7 +390,7 @@ func TestAReleaseThatCannotBeUsedIsNotMade(t *testing.T) {
 	}
 }
 
-// release writes one and returns its directory.
+// release writes one and returns the directory of the provider.
 func release(t *testing.T, arguments ...string) string {
 	t.Helper()
 	directory, diagnosis, err := runRelease(t, append([]string{"--out", t.TempDir()}, arguments...)...)
@@ -331,9 +403,9 @@ func release(t *testing.T, arguments ...string) string {
 func runRelease(t *testing.T, arguments ...string) (directory, diagnosis string, err error) {
 	t.Helper()
 	envtest.AssetsDir(t) // it renders with the pinned kubectl, which takes minutes to build where it is missing
-	lookAtInputs(t)
+	lookAtInputs(t, "config", "hack", "templates", "metadata.yaml")
 	command := exec.CommandContext(t.Context(), envtest.RepositoryFile(t, "hack", "release.sh"), arguments...)
-	command.Env = append(os.Environ(), "RELEASE_DIR=", "RELEASE_VERSION=", "RELEASE_IMAGE=")
+	command.Env = append(os.Environ(), "RELEASE_DIR=", "RELEASE_VERSION=", "RELEASE_IMAGE=", "RELEASE_FLEET_IMAGE=")
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	output, err := command.Output()
@@ -341,9 +413,9 @@ func runRelease(t *testing.T, arguments ...string) (directory, diagnosis string,
 }
 
 // lookAtInputs tells the go command, which cannot see what other programs read, when a passed test is to run again.
-func lookAtInputs(t *testing.T) {
+func lookAtInputs(t *testing.T, roots ...string) {
 	t.Helper()
-	for _, root := range []string{"config", "hack", "templates", "metadata.yaml"} {
+	for _, root := range roots {
 		err := filepath.WalkDir(envtest.RepositoryFile(t, root), func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
 				_, err = os.Stat(path)
@@ -371,9 +443,26 @@ func clusterctl(t *testing.T, config string, arguments ...string) []byte {
 	return output
 }
 
+// out is where the release is whose provider is in a directory.
+func out(directory string) string { return filepath.Dir(filepath.Dir(directory)) }
+
+func fleetRelease(directory string) string {
+	return filepath.Join(out(directory), "fleet-manager", filepath.Base(directory))
+}
+
 func components(t *testing.T, directory string) []unstructured.Unstructured {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(directory, "infrastructure-components.yaml"))
+	return objectsOf(t, filepath.Join(directory, "infrastructure-components.yaml"))
+}
+
+func fleetComponents(t *testing.T, directory string) []unstructured.Unstructured {
+	t.Helper()
+	return objectsOf(t, filepath.Join(fleetRelease(directory), "fleet-components.yaml"))
+}
+
+func objectsOf(t *testing.T, file string) []unstructured.Unstructured {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
