@@ -1,0 +1,331 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jonboulle/clockwork"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/keymutex"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/refusal"
+)
+
+// It is called for every Cluster, since a marker cannot hold a namespaceSelector; those outside of tenants' namespaces pass.
+// +kubebuilder:webhook:verbs=create;update,path=/validate-tenancy-cluster,mutating=false,failurePolicy=fail,matchPolicy=Equivalent,groups=cluster.x-k8s.io,resources=clusters,versions=v1beta2,name=tenancy.cluster.fleet.sendan.io,sideEffects=NoneOnDryRun,admissionReviewVersions=v1
+
+type clusterValidator struct {
+	reads           reads
+	status          client.SubResourceWriter
+	clock           clockwork.Clock
+	systemNamespace string
+	// turns let the requests of one tenant through one after the other, so that they do not make each other's writes fail. It
+	// only saves work: what other processes write is excluded by resourceVersions.
+	turns keymutex.KeyMutex
+}
+
+var _ admission.Validator[*clusterv1.Cluster] = clusterValidator{}
+
+// ValidateCreate implements [admission.Validator].
+func (v clusterValidator) ValidateCreate(ctx context.Context, cluster *clusterv1.Cluster) (admission.Warnings, error) {
+	return nil, v.validate(ctx, request{cluster: cluster})
+}
+
+// ValidateUpdate implements [admission.Validator]. What Cluster API's controllers write passes without a look at anything.
+func (v clusterValidator) ValidateUpdate(ctx context.Context, old, updated *clusterv1.Cluster) (admission.Warnings, error) {
+	q := request{old: old, cluster: updated}
+	hasTopology := old.Spec.Topology.IsDefined() || updated.Spec.Topology.IsDefined()
+	changes := q.changesTopology() || q.changesLabel(fleetv1.SiteLabel) || q.changesLabel(fleetv1.TenantLabel)
+	if !updated.DeletionTimestamp.IsZero() || !hasTopology || !changes {
+		return nil, nil
+	}
+	return nil, v.validate(ctx, q)
+}
+
+// ValidateDelete implements [admission.Validator]. It is not called.
+func (clusterValidator) ValidateDelete(context.Context, *clusterv1.Cluster) (admission.Warnings, error) {
+	return nil, nil
+}
+
+// request is a Cluster that somebody wants, and all that says whether they may have it.
+type request struct {
+	old, cluster  *clusterv1.Cluster // old is nil for a new one
+	class         *clusterv1.ClusterClass
+	before, after demand
+}
+
+func (q request) changesTopology() bool {
+	return q.old == nil || !equality.Semantic.DeepEqual(q.old.Spec.Topology, q.cluster.Spec.Topology)
+}
+
+func (q request) changesClass() bool {
+	return q.old == nil || q.old.Spec.Topology.ClassRef != q.cluster.Spec.Topology.ClassRef
+}
+
+func (q request) changesLabel(key string) bool {
+	return q.old == nil || q.old.Labels[key] != q.cluster.Labels[key]
+}
+
+func (v clusterValidator) validate(ctx context.Context, q request) error {
+	name, err := v.reads.tenantOf(ctx, q.cluster.Namespace)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	if name == "" {
+		return nil
+	}
+	wrong, err := v.gather(ctx, &q)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	more, err := v.decide(ctx, name, q, len(wrong) == 0)
+	if err != nil {
+		return err
+	}
+	return refusal.Invalid(clusterv1.GroupVersion.WithKind("Cluster").GroupKind(), q.cluster, append(wrong, more...))
+}
+
+// gather reads the classes and counts. What a Cluster has been let have is not questioned again: it may be older than its
+// tenant.
+func (v clusterValidator) gather(ctx context.Context, q *request) (field.ErrorList, error) {
+	var err error
+	if q.class, err = v.reads.class(ctx, q.cluster); err != nil {
+		return nil, err
+	}
+	if q.changesClass() || q.changesLabel(fleetv1.SiteLabel) {
+		if wrong := refuseClass(q.cluster, q.class, v.systemNamespace); len(wrong) > 0 {
+			return wrong, nil
+		}
+	}
+	sizes, err := v.reads.poolSizes(ctx, q.cluster)
+	if err != nil {
+		return nil, err
+	}
+	var wrong field.ErrorList
+	q.after, wrong = demandOf(q.cluster, q.class, sizes)
+	if q.old == nil {
+		return wrong, nil
+	}
+	oldClass := q.class
+	if q.changesClass() {
+		if oldClass, err = v.reads.class(ctx, q.old); err != nil {
+			return nil, err
+		}
+	}
+	q.before, _ = demandOf(q.old, oldClass, sizes)
+	if !q.changesTopology() {
+		return nil, nil
+	}
+	return append(wrong, refuseUnset(q.old, q.cluster)...), nil
+}
+
+// decide looks at the Tenant as it is now and, when the request is good, writes a growth into its ledger.
+func (v clusterValidator) decide(ctx context.Context, name string, q request, good bool) (field.ErrorList, error) {
+	v.turns.LockKey(name)
+	defer func() { _ = v.turns.UnlockKey(name) }()
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		wrong, err := v.decideOnce(ctx, name, q, good)
+		if !apierrors.IsConflict(err) { // else somebody else got through, and the next try sees what they wrote
+			return wrong, err
+		}
+	}
+}
+
+func (v clusterValidator) decideOnce(ctx context.Context, name string, q request, good bool) (field.ErrorList, error) {
+	tenant := &fleetv1.Tenant{}
+	err := client.IgnoreNotFound(v.reads.live.Get(ctx, client.ObjectKey{Name: name}, tenant))
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("get Tenant %s: %w", name, err))
+	}
+	if isThere := tenant.Name != ""; !isThere || !tenant.DeletionTimestamp.IsZero() {
+		return refuseGone(name, q), nil
+	}
+	if wrong := refuseNew(tenant, q); len(wrong) > 0 || !good {
+		return wrong, nil
+	}
+	return v.account(ctx, tenant, q)
+}
+
+// refuseGone lets nothing grow that no quota holds.
+func refuseGone(tenant string, q request) field.ErrorList {
+	if !q.after.total().exceed(q.before.total()) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("metadata", "namespace"),
+		fmt.Sprintf("namespace %s is that of Tenant %s, which is gone or being deleted; use one of another tenant", q.cluster.Namespace, tenant))}
+}
+
+func (v clusterValidator) account(ctx context.Context, tenant *fleetv1.Tenant, q request) (field.ErrorList, error) {
+	entries, key := tenant.Status.Clusters, client.ObjectKeyFromObject(q.cluster)
+	if !conditions.Has(tenant, fleetv1.WithinQuotaCondition) {
+		l, err := v.reads.rebuild(ctx, tenant, ledgerOf(entries))
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		entries = l.entries()
+	}
+	others, own := tally(entries, key)
+	entry, grown, short := own.admit(others, q.before.total(), q.after.total(), limitsOf(tenant.Spec.Quota), v.clock.Now())
+	if len(short) > 0 {
+		return field.ErrorList{refuseQuota(tenant, q, short)}, nil
+	}
+	if !grown || isDryRun(ctx) {
+		return nil, nil
+	}
+	tenant.Status.Clusters = write(entries, key, entry)
+	return nil, v.status.Update(ctx, tenant)
+}
+
+func isDryRun(ctx context.Context) bool {
+	request, err := admission.RequestFromContext(ctx)
+	return err == nil && ptr.Deref(request.DryRun, false)
+}
+
+func refuseQuota(tenant *fleetv1.Tenant, q request, short []shortage) *field.Error {
+	var parts []string
+	for _, s := range short {
+		parts = append(parts, s.String())
+	}
+	return field.Forbidden(growing(q, short), fmt.Sprintf("quota of tenant %s is short: %s; scale down, or ask for a larger quota", tenant.Name, strings.Join(parts, "; ")))
+}
+
+// growing is the field that asks for too much.
+func growing(q request, short []shortage) *field.Path {
+	grows := func(before, after amounts) bool {
+		return slices.ContainsFunc(short, func(s shortage) bool { return after[s.dimension] > before[s.dimension] })
+	}
+	switch {
+	case grows(q.before.pools, q.after.pools):
+		return topologyPath.Child("workers", "machineDeployments")
+	case grows(q.before.controlPlane, q.after.controlPlane):
+		return topologyPath.Child("controlPlane", "replicas")
+	}
+	return topologyPath
+}
+
+// refuseClass says why a Cluster cannot be made of a ClusterClass.
+func refuseClass(cluster *clusterv1.Cluster, class *clusterv1.ClusterClass, systemNamespace string) field.ErrorList {
+	if !cluster.Spec.Topology.IsDefined() {
+		path, fix := topologyPath, "remove spec.infrastructureRef and spec.controlPlaneRef, and give the Cluster a topology: its class is filled in"
+		if cluster.Spec.InfrastructureRef.IsDefined() {
+			return field.ErrorList{field.Invalid(field.NewPath("spec", "infrastructureRef"), cluster.Spec.InfrastructureRef.Name,
+				"Clusters of tenants are made of Releases, since nothing counts others; "+fix)}
+		}
+		return field.ErrorList{field.Required(path, "Clusters of tenants are made of Releases; "+fix)}
+	}
+	ref, path := cluster.Spec.Topology.ClassRef, topologyPath.Child("classRef")
+	const fix = "; leave classRef out, and it is filled in"
+	if ref.Namespace != systemNamespace {
+		return field.ErrorList{field.Invalid(path.Child("namespace"), ref.Namespace, "the ClusterClasses of Releases are in namespace "+systemNamespace+fix)}
+	}
+	path = path.Child("name")
+	if class == nil {
+		return field.ErrorList{field.Invalid(path, ref.Name, "is not there"+fix)}
+	}
+	site := class.Labels[fleetv1.SiteLabel]
+	if site == "" || class.Labels[fleetv1.ReleaseLabel] == "" {
+		return field.ErrorList{field.Invalid(path, ref.Name, "was not made from a Release"+fix)}
+	}
+	if own := cluster.Labels[fleetv1.SiteLabel]; own != site {
+		return field.ErrorList{field.Invalid(path, ref.Name, fmt.Sprintf("is for site %s, and the Cluster's label %s says %q%s", site, fleetv1.SiteLabel, own, fix))}
+	}
+	return nil
+}
+
+// refuseUnset keeps sizes from being left open that were given before: Cluster API would leave the machines that are there,
+// and nothing would count them. A size that was never given is 1, and tenants cannot change what is made of their Cluster.
+func refuseUnset(old, updated *clusterv1.Cluster) field.ErrorList {
+	var wrong field.ErrorList
+	refuse := func(path *field.Path) {
+		wrong = append(wrong, field.Required(path.Child("replicas"), "it was given before, so say how many there are to be"))
+	}
+	if updated.Spec.Topology.ControlPlane.Replicas == nil && old.Spec.Topology.ControlPlane.Replicas != nil {
+		refuse(topologyPath.Child("controlPlane"))
+	}
+	isOpen := func(pool *clusterv1.MachineDeploymentTopology) bool {
+		_, autoscaled, _ := poolMaximum(pool, nil)
+		return pool.Replicas == nil && !autoscaled
+	}
+	for i := range updated.Spec.Topology.Workers.MachineDeployments {
+		pool := &updated.Spec.Topology.Workers.MachineDeployments[i]
+		if was := poolNamed(old, pool.Name); was != nil && isOpen(pool) && !isOpen(was) {
+			refuse(poolPath(i))
+		}
+	}
+	return wrong
+}
+
+func poolNamed(cluster *clusterv1.Cluster, name string) *clusterv1.MachineDeploymentTopology {
+	if cluster == nil {
+		return nil
+	}
+	for i := range cluster.Spec.Topology.Workers.MachineDeployments {
+		if pool := &cluster.Spec.Topology.Workers.MachineDeployments[i]; pool.Name == name {
+			return pool
+		}
+	}
+	return nil
+}
+
+// refuseNew looks at what a request brings in. What a Cluster has already, it keeps when its tenant may no longer have it.
+func refuseNew(tenant *fleetv1.Tenant, q request) field.ErrorList {
+	var wrong field.ErrorList
+	labels := field.NewPath("metadata", "labels")
+	if owner := q.cluster.Labels[fleetv1.TenantLabel]; owner != "" && owner != tenant.Name {
+		wrong = append(wrong, field.Invalid(labels.Key(fleetv1.TenantLabel), owner, fmt.Sprintf("namespace %s is that of tenant %s; leave the label out", q.cluster.Namespace, tenant.Name)))
+	}
+	if site := q.cluster.Labels[fleetv1.SiteLabel]; q.changesLabel(fleetv1.SiteLabel) && !mayUse(tenant.Spec.Sites, site) {
+		wrong = append(wrong, notAllowed(labels.Key(fleetv1.SiteLabel), site, tenant, "sites", tenant.Spec.Sites))
+	}
+	if template := singleNodeTemplate(q.class); template != "" && q.changesClass() && !mayUse(tenant.Spec.NodeTemplates, template) {
+		wrong = append(wrong, notAllowed(labels.Key(fleetv1.SingleNodeLabel), template, tenant, "nodeTemplates", tenant.Spec.NodeTemplates))
+	}
+	for i := range q.cluster.Spec.Topology.Workers.MachineDeployments {
+		pool := &q.cluster.Spec.Topology.Workers.MachineDeployments[i]
+		if !mayUse(tenant.Spec.NodeTemplates, pool.Class) && q.poolGrows(pool) {
+			wrong = append(wrong, notAllowed(poolPath(i).Child("class"), pool.Class, tenant, "nodeTemplates", tenant.Spec.NodeTemplates))
+		}
+	}
+	return wrong
+}
+
+// poolGrows reports that a pool is new, of another class, or larger.
+func (q request) poolGrows(pool *clusterv1.MachineDeploymentTopology) bool {
+	was := poolNamed(q.old, pool.Name)
+	if was == nil || was.Class != pool.Class {
+		return true
+	}
+	before, _ := poolCount(was, nil, nil, nil)
+	after, _ := poolCount(pool, nil, nil, nil)
+	return after > before
+}
+
+func singleNodeTemplate(class *clusterv1.ClusterClass) string {
+	if class == nil {
+		return ""
+	}
+	return class.Labels[fleetv1.SingleNodeLabel]
+}
+
+func notAllowed(path *field.Path, value string, tenant *fleetv1.Tenant, list string, allowed []string) *field.Error {
+	if len(allowed) == 0 {
+		allowed = []string{"none"}
+	}
+	if value == "" {
+		return field.Required(path, fmt.Sprintf("spec.%s of Tenant %s has: %s", list, tenant.Name, strings.Join(allowed, ", ")))
+	}
+	return field.Invalid(path, value, fmt.Sprintf("tenant %s may not use it; spec.%s of the Tenant has: %s", tenant.Name, list, strings.Join(allowed, ", ")))
+}

@@ -1,0 +1,390 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/conditions"
+	"sigs.k8s.io/cluster-api/util/finalizers"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+)
+
+// finalizer keeps a Tenant until its last Cluster is gone and its bindings are removed.
+const finalizer = "fleet.sendan.io/tenant"
+
+// Options say how tenancy is run.
+type Options struct {
+	// SystemNamespace has the ClusterClasses of Releases. It is no tenant's.
+	SystemNamespace string
+	Clock           clockwork.Clock
+	Controller      controller.Options
+}
+
+// +kubebuilder:rbac:groups=fleet.sendan.io,resources=tenants,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=fleet.sendan.io,resources=tenants/status,verbs=get;update
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings;clusterroles;clusterrolebindings,verbs=get;list;watch;create;update;delete
+// +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters;clusterclasses;machinedeployments,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// The rights that it hands out: those of the shipped roles by "bind", the others since it has them itself.
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,verbs=bind,resourceNames=sendan-tenant-viewer;sendan-tenant-operator;sendan-tenant-admin;sendan-tenant-catalog
+// +kubebuilder:rbac:groups=fleet.sendan.io,resources=sites,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
+
+// Reconciler gives a Tenant its namespaces and bindings, and keeps its ledger.
+type Reconciler struct {
+	client client.Client
+	reads  reads
+	clock  clockwork.Clock
+	events events.EventRecorder
+}
+
+// SetupWithManager makes the manager run the controller of Tenants.
+func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) error {
+	r := &Reconciler{
+		client: mgr.GetClient(), reads: reads{cached: mgr.GetClient(), live: mgr.GetAPIReader()},
+		clock: options.Clock, events: mgr.GetEventRecorder("sendan"),
+	}
+	ofLabel := handler.EnqueueRequestsFromMapFunc(tenantOfLabel)
+	ofNamespace := handler.EnqueueRequestsFromMapFunc(r.tenantOfNamespace)
+	specChanged := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&fleetv1.Tenant{}).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.tenantsNaming)).
+		Watches(&rbacv1.Role{}, ofLabel).
+		Watches(&rbacv1.RoleBinding{}, ofLabel).
+		Watches(&rbacv1.ClusterRole{}, ofLabel).
+		Watches(&rbacv1.ClusterRoleBinding{}, ofLabel).
+		Watches(&clusterv1.Cluster{}, ofNamespace, specChanged).
+		Watches(&clusterv1.MachineDeployment{}, ofNamespace, specChanged). // pools that the autoscaler scales
+		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), specChanged).
+		WithOptions(options.Controller).
+		Named("tenant").
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the controller of Tenants: %w", err)
+	}
+	return nil
+}
+
+// Reconcile implements [reconcile.Reconciler].
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	tenant := &fleetv1.Tenant{}
+	if err := r.client.Get(ctx, request.NamespacedName, tenant); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if added, err := finalizers.EnsureFinalizer(ctx, r.client, tenant, finalizer); err != nil || added {
+		return ctrl.Result{}, err
+	}
+	in, found, err := r.gather(ctx, tenant)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	before := tenant.DeepCopy()
+	again, err := r.settleLedger(ctx, tenant, found)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !tenant.DeletionTimestamp.IsZero() {
+		return ctrl.Result{RequeueAfter: again}, errors.Join(r.finish(ctx, in), r.writeStatus(ctx, before, tenant))
+	}
+	p := planFor(in)
+	ready := p.ready()
+	err = r.carryOut(ctx, tenant, in, p)
+	if err != nil {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, fleetv1.NotReadyReason, err.Error()
+	}
+	conditions.Set(tenant, ready)
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant))
+}
+
+func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input, []clusterv1.Cluster, error) {
+	namespaces, err := r.reads.namespaces(ctx, tenant)
+	if err != nil {
+		return input{}, nil, err
+	}
+	found, err := clustersIn(ctx, r.reads.cached, tenant.Name, namespaces)
+	return input{tenant: tenant, namespaces: namespaces, clusters: clusterNames(found)}, found, err
+}
+
+// settleLedger sets the ledger and what is said of it. What memory shows only tells where to look: an entry changes by what
+// is read past it.
+func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (time.Duration, error) {
+	all, err := r.reads.observeAll(ctx, found)
+	if err != nil {
+		return 0, err
+	}
+	l, now := ledgerOf(tenant.Status.Clusters), r.clock.Now() // before anything is read past memory
+	settled, _ := l.settle(all, now)
+	for _, key := range l.differ(settled) {
+		if err := r.observeLive(ctx, key, all); err != nil {
+			return 0, err
+		}
+	}
+	settled, again := l.settle(all, now)
+	total := settled.total()
+	tenant.Status.Clusters, tenant.Status.Usage = settled.entries(), total.usage()
+	conditions.Set(tenant, withinQuota(total, limitsOf(tenant.Spec.Quota)))
+	return again, nil
+}
+
+func (r *Reconciler) observeLive(ctx context.Context, key client.ObjectKey, all map[client.ObjectKey]observed) error {
+	cluster := &clusterv1.Cluster{}
+	err := r.reads.live.Get(ctx, key, cluster)
+	if apierrors.IsNotFound(err) {
+		delete(all, key)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("get Cluster %s: %w", key, err)
+	}
+	all[key], err = r.reads.observe(ctx, cluster)
+	return err
+}
+
+// finish gives back what a Tenant that is being deleted has, once its last Cluster is gone. Until then all of it stays, so that its
+// admins can delete them. Namespaces stay in any case.
+func (r *Reconciler) finish(ctx context.Context, in input) error {
+	if left := in.tenant.Status.Clusters; len(left) > 0 {
+		var names []string
+		for _, cluster := range left {
+			names = append(names, cluster.Namespace+"/"+cluster.Name)
+		}
+		conditions.Set(in.tenant, metav1.Condition{Type: fleetv1.ReadyCondition, Status: metav1.ConditionFalse, Reason: fleetv1.DeletingReason,
+			Message: "waiting until its Clusters are gone: " + some(names)})
+		return nil
+	}
+	everything := plan{}
+	for _, namespace := range in.namespaces {
+		if namespace.Labels[fleetv1.TenantLabel] == in.tenant.Name {
+			everything.release = append(everything.release, namespace)
+		}
+	}
+	if err := r.carryOut(ctx, in.tenant, in, everything); err != nil {
+		return err
+	}
+	kept := in.tenant.DeepCopy()
+	controllerutil.RemoveFinalizer(kept, finalizer)
+	return client.IgnoreNotFound(r.client.Patch(ctx, kept, client.MergeFrom(in.tenant)))
+}
+
+// writeStatus names the resourceVersion that was read, as the ledger demands. Who was faster made a newer Tenant, which comes
+// by the watch.
+func (r *Reconciler) writeStatus(ctx context.Context, before, tenant *fleetv1.Tenant) error {
+	if equality.Semantic.DeepEqual(before.Status, tenant.Status) {
+		return nil
+	}
+	err := r.client.Status().Update(ctx, tenant)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// carryOut writes what differs from the plan, and goes on after a failure: one namespace does not hold up the others.
+func (r *Reconciler) carryOut(ctx context.Context, tenant *fleetv1.Tenant, in input, p plan) error {
+	var failed []error
+	try := func(err error) bool {
+		if err != nil {
+			failed = append(failed, err)
+		}
+		return err == nil
+	}
+	isOurs := map[string]bool{"": true}
+	for _, namespace := range p.claim {
+		isOurs[namespace.Name] = try(r.claim(ctx, tenant, in.namespaces[namespace.Name], namespace))
+	}
+	for _, want := range p.objects {
+		if isOurs[want.GetNamespace()] { // else somebody may have made it in this moment, and it is theirs
+			try(r.ensure(ctx, tenant, want))
+		}
+	}
+	try(r.prune(ctx, tenant, p.objects))
+	for _, namespace := range p.release {
+		try(r.release(ctx, tenant, namespace))
+	}
+	return errors.Join(failed...)
+}
+
+func (r *Reconciler) claim(ctx context.Context, tenant *fleetv1.Tenant, have, want *corev1.Namespace) error {
+	if have == nil {
+		if err := r.client.Create(ctx, want); err != nil {
+			return fmt.Errorf("create namespace %s: %w", want.Name, err)
+		}
+		r.events.Eventf(tenant, want, corev1.EventTypeNormal, "NamespaceCreated", "Create", "Created namespace %s", want.Name)
+		return nil
+	}
+	if equality.Semantic.DeepEqual(have.Labels, want.Labels) {
+		return nil
+	}
+	if err := r.client.Patch(ctx, want, client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("label namespace %s: %w", want.Name, err)
+	}
+	if have.Labels[fleetv1.TenantLabel] == "" {
+		r.events.Eventf(tenant, want, corev1.EventTypeNormal, "NamespaceAdopted", "Adopt", "Adopted namespace %s, as its annotation %s allows", want.Name, AdoptAnnotation)
+	}
+	return nil
+}
+
+// release leaves the labels of Pod Security: to loosen them is for a person.
+func (r *Reconciler) release(ctx context.Context, tenant *fleetv1.Tenant, have *corev1.Namespace) error {
+	without := have.DeepCopy()
+	delete(without.Labels, fleetv1.TenantLabel)
+	err := client.IgnoreNotFound(r.client.Patch(ctx, without, client.MergeFromWithOptions(have, client.MergeFromWithOptimisticLock{})))
+	if err != nil {
+		return fmt.Errorf("take the tenant's label off namespace %s: %w", have.Name, err)
+	}
+	r.events.Eventf(tenant, without, corev1.EventTypeNormal, "NamespaceReleased", "Release", "Namespace %s is no longer the tenant's; it stays, with what is in it", have.Name)
+	return nil
+}
+
+// ensure makes an object what it is to be. Its name is ours, so whatever differs is drift.
+func (r *Reconciler) ensure(ctx context.Context, tenant *fleetv1.Tenant, want client.Object) error {
+	want.SetLabels(map[string]string{fleetv1.TenantLabel: tenant.Name})
+	if err := controllerutil.SetControllerReference(tenant, want, r.client.Scheme(), controllerutil.WithBlockOwnerDeletion(false)); err != nil {
+		return err
+	}
+	have, ok := want.DeepCopyObject().(client.Object)
+	if !ok {
+		return fmt.Errorf("%T is not an object of the API", want)
+	}
+	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), have)
+	if apierrors.IsNotFound(err) {
+		return describe("create", want, r.client.Create(ctx, want))
+	}
+	if err != nil {
+		return describe("get", want, err)
+	}
+	takeOver(want, have)
+	if equality.Semantic.DeepEqual(have, want) {
+		return nil
+	}
+	err = r.client.Update(ctx, want)
+	if apierrors.IsInvalid(err) { // a binding cannot be turned to another role
+		err = errors.Join(r.client.Delete(ctx, have), r.recreate(ctx, want))
+	}
+	return describe("update", want, err)
+}
+
+func (r *Reconciler) recreate(ctx context.Context, want client.Object) error {
+	want.SetResourceVersion("")
+	want.SetUID("")
+	return r.client.Create(ctx, want)
+}
+
+// takeOver copies what the API server and others have put into an object.
+func takeOver(want, have client.Object) {
+	want.SetResourceVersion(have.GetResourceVersion())
+	want.SetUID(have.GetUID())
+	want.SetGeneration(have.GetGeneration())
+	want.SetCreationTimestamp(have.GetCreationTimestamp())
+	want.SetDeletionTimestamp(have.GetDeletionTimestamp())
+	want.SetFinalizers(have.GetFinalizers())
+	want.SetAnnotations(have.GetAnnotations())
+	want.SetManagedFields(have.GetManagedFields())
+}
+
+func describe(verb string, object client.Object, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", verb, nameOf(object), err)
+}
+
+// prune deletes what the tenant had and is not to have any more.
+func (r *Reconciler) prune(ctx context.Context, tenant *fleetv1.Tenant, wanted []client.Object) error {
+	keep := map[string]bool{}
+	for _, object := range wanted {
+		keep[nameOf(object)] = true
+	}
+	lists := []client.ObjectList{&rbacv1.RoleBindingList{}, &rbacv1.RoleList{}, &rbacv1.ClusterRoleBindingList{}, &rbacv1.ClusterRoleList{}}
+	for _, list := range lists {
+		if err := r.client.List(ctx, list, client.MatchingLabels{fleetv1.TenantLabel: tenant.Name}); err != nil {
+			return fmt.Errorf("list what the tenant has: %w", err)
+		}
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			object, ok := item.(client.Object)
+			if !ok || keep[nameOf(object)] || !metav1.IsControlledBy(object, tenant) {
+				return nil
+			}
+			return describe("delete", object, client.IgnoreNotFound(r.client.Delete(ctx, object)))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nameOf(object client.Object) string {
+	return fmt.Sprintf("%T %s", object, client.ObjectKeyFromObject(object))
+}
+
+func tenantOfLabel(_ context.Context, object client.Object) []reconcile.Request {
+	if tenant := object.GetLabels()[fleetv1.TenantLabel]; tenant != "" {
+		return requestsFor(tenant)
+	}
+	return nil
+}
+
+func (r *Reconciler) tenantOfNamespace(ctx context.Context, object client.Object) []reconcile.Request {
+	namespace := &corev1.Namespace{}
+	if err := r.client.Get(ctx, client.ObjectKey{Name: object.GetNamespace()}, namespace); err != nil {
+		return nil // its own event follows
+	}
+	return tenantOfLabel(ctx, namespace)
+}
+
+// tenantsNaming are those that have a namespace, and those that would like to.
+func (r *Reconciler) tenantsNaming(ctx context.Context, namespace client.Object) []reconcile.Request {
+	requests := tenantOfLabel(ctx, namespace)
+	for _, tenant := range r.tenants(ctx) {
+		if slices.Contains(namespacesOf(&tenant), namespace.GetName()) {
+			requests = append(requests, requestsFor(tenant.Name)...)
+		}
+	}
+	return requests
+}
+
+func (r *Reconciler) everyTenant(ctx context.Context, _ client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, tenant := range r.tenants(ctx) {
+		requests = append(requests, requestsFor(tenant.Name)...)
+	}
+	return requests
+}
+
+func (r *Reconciler) tenants(ctx context.Context) []fleetv1.Tenant {
+	var all fleetv1.TenantList
+	if err := r.client.List(ctx, &all); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "List Tenants")
+	}
+	return all.Items
+}
+
+func requestsFor(tenant string) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: tenant}}}
+}

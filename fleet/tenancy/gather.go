@@ -1,0 +1,162 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+)
+
+// reads is how the controller and admission look at the API: from memory, and past it where that could be too old.
+type reads struct{ cached, live client.Reader }
+
+// tenantOf is the name of the tenant that a namespace belongs to; empty for none.
+func (r reads) tenantOf(ctx context.Context, namespace string) (string, error) {
+	object := &corev1.Namespace{}
+	err := r.cached.Get(ctx, client.ObjectKey{Name: namespace}, object)
+	if tenant := object.Labels[fleetv1.TenantLabel]; tenant != "" {
+		return tenant, nil
+	}
+	// Members get their rights after the label is written, which memory may not have heard of yet.
+	if err == nil || apierrors.IsNotFound(err) {
+		err = r.live.Get(ctx, client.ObjectKey{Name: namespace}, object)
+	}
+	if err != nil {
+		return "", fmt.Errorf("get namespace %s: %w", namespace, err)
+	}
+	return object.Labels[fleetv1.TenantLabel], nil
+}
+
+// namespaces are those that a tenant's spec names or that carry its label.
+func (r reads) namespaces(ctx context.Context, tenant *fleetv1.Tenant) (map[string]*corev1.Namespace, error) {
+	found := map[string]*corev1.Namespace{}
+	var labeled corev1.NamespaceList
+	if err := r.cached.List(ctx, &labeled, client.MatchingLabels{fleetv1.TenantLabel: tenant.Name}); err != nil {
+		return nil, fmt.Errorf("list namespaces of the tenant: %w", err)
+	}
+	for i := range labeled.Items {
+		found[labeled.Items[i].Name] = &labeled.Items[i]
+	}
+	for _, name := range namespacesOf(tenant) {
+		namespace := &corev1.Namespace{}
+		err := r.cached.Get(ctx, client.ObjectKey{Name: name}, namespace)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("get namespace %s: %w", name, err)
+		}
+		if err == nil {
+			found[name] = namespace
+		}
+	}
+	return found, nil
+}
+
+// clustersIn are the Clusters of the namespaces that carry the tenant's label.
+func clustersIn(ctx context.Context, reader client.Reader, tenant string, namespaces map[string]*corev1.Namespace) ([]clusterv1.Cluster, error) {
+	var found []clusterv1.Cluster
+	for name, namespace := range namespaces {
+		if namespace.Labels[fleetv1.TenantLabel] != tenant {
+			continue
+		}
+		var list clusterv1.ClusterList
+		if err := reader.List(ctx, &list, client.InNamespace(name)); err != nil {
+			return nil, fmt.Errorf("list Clusters in namespace %s: %w", name, err)
+		}
+		found = append(found, list.Items...)
+	}
+	return found, nil
+}
+
+// clusterNames are sorted, by namespace.
+func clusterNames(found []clusterv1.Cluster) map[string][]string {
+	names := map[string][]string{}
+	for i := range found {
+		names[found[i].Namespace] = append(names[found[i].Namespace], found[i].Name)
+	}
+	for _, inOne := range names {
+		slices.Sort(inOne)
+	}
+	return names
+}
+
+// class is the ClusterClass of a Cluster; nil when it is not there.
+func (r reads) class(ctx context.Context, cluster *clusterv1.Cluster) (*clusterv1.ClusterClass, error) {
+	key := client.ObjectKey{Namespace: cluster.Spec.Topology.ClassRef.Namespace, Name: cluster.Spec.Topology.ClassRef.Name}
+	if key.Name == "" {
+		return nil, nil
+	}
+	if key.Namespace == "" {
+		key.Namespace = cluster.Namespace
+	}
+	class := &clusterv1.ClusterClass{}
+	err := r.cached.Get(ctx, key, class)
+	if apierrors.IsNotFound(err) { // it may be new
+		err = r.live.Get(ctx, key, class)
+	}
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get ClusterClass %s: %w", key, err)
+	}
+	return class, nil
+}
+
+// poolSizes are read only for a Cluster with a pool whose size its topology leaves open.
+func (r reads) poolSizes(ctx context.Context, cluster *clusterv1.Cluster) (poolSizes, error) {
+	isOpen := func(pool clusterv1.MachineDeploymentTopology) bool { return pool.Replicas == nil }
+	if !slices.ContainsFunc(cluster.Spec.Topology.Workers.MachineDeployments, isOpen) {
+		return nil, nil
+	}
+	var deployments clusterv1.MachineDeploymentList
+	if err := r.cached.List(ctx, &deployments, client.InNamespace(cluster.Namespace), client.MatchingLabels{clusterv1.ClusterNameLabel: cluster.Name}); err != nil {
+		return nil, fmt.Errorf("list MachineDeployments of Cluster %s: %w", client.ObjectKeyFromObject(cluster), err)
+	}
+	return poolSizesOf(deployments.Items), nil
+}
+
+// observe counts a Cluster that is there.
+func (r reads) observe(ctx context.Context, cluster *clusterv1.Cluster) (observed, error) {
+	class, err := r.class(ctx, cluster)
+	if err != nil {
+		return observed{}, err
+	}
+	sizes, err := r.poolSizes(ctx, cluster)
+	if err != nil {
+		return observed{}, err
+	}
+	d, _ := demandOf(cluster, class, sizes)
+	classIsGone := class == nil && cluster.Spec.Topology.IsDefined()
+	return observed{usage: d.total(), kept: classIsGone || !cluster.DeletionTimestamp.IsZero()}, nil
+}
+
+func (r reads) observeAll(ctx context.Context, found []clusterv1.Cluster) (map[client.ObjectKey]observed, error) {
+	all := map[client.ObjectKey]observed{}
+	for i := range found {
+		seen, err := r.observe(ctx, &found[i])
+		if err != nil {
+			return nil, err
+		}
+		all[client.ObjectKeyFromObject(&found[i])] = seen
+	}
+	return all, nil
+}
+
+// rebuild is the ledger of a Tenant whose status is lost, or has never been written.
+func (r reads) rebuild(ctx context.Context, tenant *fleetv1.Tenant, l ledger) (ledger, error) {
+	namespaces, err := r.namespaces(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	found, err := clustersIn(ctx, r.live, tenant.Name, namespaces)
+	if err != nil {
+		return nil, err
+	}
+	all, err := r.observeAll(ctx, found)
+	return l.including(all), err
+}
