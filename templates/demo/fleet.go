@@ -11,3 +11,8 @@ var Platform []byte
 //
 //go:embed training.yaml
 var Training []byte
+
+// Notebook is notebook.yaml, a cluster of one machine.
+//
+//go:embed notebook.yaml
+var Notebook []byte

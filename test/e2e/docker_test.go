@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
+
+	. "github.com/onsi/gomega"
 )
 
 // docker runs a command and returns its output; its error is the last line of what the command said.
@@ -73,4 +76,9 @@ func loadImages(ctx context.Context, container string, images []string) error {
 		return fmt.Errorf("load images into %s: %w", container, said(string(output), err))
 	}
 	return nil
+}
+
+func kubectl(ctx context.Context, kubeconfig string, args ...string) {
+	output, err := exec.CommandContext(ctx, filepath.Join(*toolsDir, "kubectl"), append(args, "--kubeconfig", kubeconfig)...).CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), string(output))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/onsi/ginkgo/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/cluster-api/test/framework"
 	"sigs.k8s.io/cluster-api/test/framework/clusterctl"
 
+	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 )
 
@@ -120,6 +122,7 @@ func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	framework.TryAddDefaultSchemes(scheme)
 	utilruntime.Must(infrav1.AddToScheme(scheme))
+	utilruntime.Must(fleetv1.AddToScheme(scheme))
 	utilruntime.Must(policyv1.AddToScheme(scheme))
 	return scheme
 }
@@ -142,6 +145,11 @@ func (e *environment) credentials(project string) func(framework.ClusterProxy, s
 // addProvider adds one infrastructure provider to the management cluster.
 func (e *environment) addProvider(ctx context.Context, infrastructure string) {
 	ginkgo.GinkgoHelper()
+	var providers clusterctlv1.ProviderList
+	Expect(e.management.GetClient().List(ctx, &providers)).To(Succeed())
+	if slices.ContainsFunc(providers.Items, func(p clusterctlv1.Provider) bool { return p.ProviderName == infrastructure }) {
+		return
+	}
 	clusterctl.Init(ctx, clusterctl.InitInput{
 		LogFolder: filepath.Join(*artifactsDir, "clusters", managementName), ClusterctlConfigPath: e.Clusterctl, KubeconfigPath: e.Kubeconfig,
 		InfrastructureProviders: []string{infrastructure},

@@ -68,7 +68,7 @@ func kindConfig() *kindv1.Cluster {
 }
 
 func applyPodNetwork(ctx context.Context, kubeconfig string) error {
-	manifests, err := os.ReadFile(filepath.Join(*sourceDir, "..", "..", "templates", "demo", "cni.yaml"))
+	manifests, err := os.ReadFile(filepath.Join(*sourceDir, "..", "..", "templates", "addons", "sendan-cni", "v1.0.0", "cni.yaml"))
 	if err != nil {
 		return fmt.Errorf("read pod network: %w", err)
 	}

@@ -22,10 +22,11 @@ const (
 	life           = "life"
 	failedBoot     = "failed-boot"
 	race           = "race"
+	fleet          = "fleet"
 )
 
 func projects() []string {
-	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, failedBoot, race}
+	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, failedBoot, race, fleet}
 }
 
 var _ = ginkgo.Describe("Upstream", func() {

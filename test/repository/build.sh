@@ -60,7 +60,7 @@ module() {
 declare -A images
 build_images() {
 	local name image built
-	built=$("$repo/test/image/build.sh" core bootstrap-kubeadm control-plane-kubeadm docker infrastructure-manager cert-manager)
+	built=$("$repo/test/image/build.sh" core bootstrap-kubeadm control-plane-kubeadm docker infrastructure-manager fleet-manager cert-manager)
 	while IFS='=' read -r name image; do images[$name]=$image; done <<<"$built"
 	printf '%s\n' "${images[@]}" | sort >"$out/images"
 }
@@ -91,7 +91,7 @@ write_cluster_api() {
 write_sendan() {
 	log "  infrastructure-sendan $infrastructure_version"
 	urls[infrastructure-sendan]=$("$repo/hack/release.sh" --out "$out" --version "$infrastructure_version" \
-		--image "${images[infrastructure-manager]}")/infrastructure-components.yaml
+		--image "${images[infrastructure-manager]}" --fleet-image "${images[fleet-manager]}")/infrastructure-components.yaml
 }
 
 # write_cert_manager: clusterctl reads it by its version, as it reads a provider; people find it by the plain name.
