@@ -122,6 +122,8 @@ type checker struct {
 	killer *killer
 	// pools that the cluster should have now, by name.
 	pools map[string]*wantedPool
+	// notebook is a second cluster, of one machine.
+	notebook *tenant
 	// replaced is the worker that a new flavor has to replace.
 	replaced   string
 	readyAfter time.Duration
@@ -376,14 +378,7 @@ func (c *checker) flavorReplaced(ctx context.Context) error {
 	return nil
 }
 
-func (c *checker) delete(ctx context.Context) error {
-	cluster := &clusterv1.Cluster{}
-	cluster.Namespace, cluster.Name = c.tenant.namespace, c.tenant.name
-	if err := c.tenant.client.Delete(ctx, cluster); err != nil {
-		return fmt.Errorf("delete Cluster: %w", err)
-	}
-	return nil
-}
+func (c *checker) delete(ctx context.Context) error { return c.tenant.delete(ctx) }
 
 func (c *checker) nothingLeft(ctx context.Context) error {
 	s, err := c.tenant.state(ctx)

@@ -10,6 +10,7 @@ import (
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	"github.com/sendan-io/sendan/cmd/sendan/plane"
+	demomanifests "github.com/sendan-io/sendan/templates/demo"
 )
 
 // Names in templates/demo/platform.yaml.
@@ -82,6 +83,8 @@ func (c *checker) stepsOfFleet(create, remove step) []step {
 		{name: "a pool beyond the quota is refused", within: scaleDeadline, act: c.exceedQuota, missing: c.clusterAsWanted},
 		{name: "scale pool mig to 3", within: scaleDeadline, act: c.scalePool("mig", 3), missing: c.clusterAsWanted},
 		{name: "scale pool big to 0", within: scaleDeadline, act: c.scalePool("big", 0), missing: c.clusterAsWanted},
+		{name: "a cluster of one machine beside it", within: readyDeadline, act: c.applyNotebook, missing: c.notebookUnready},
+		{name: "delete that", within: deleteDeadline, act: c.deleteNotebook, missing: c.clusterAsWanted},
 		remove,
 	}
 }
@@ -123,6 +126,39 @@ func (c *checker) exceedQuota(ctx context.Context) error {
 	_, _ = fmt.Fprintf(c.out, "  %v\n", err)
 	return nil
 }
+
+func (c *checker) applyNotebook(ctx context.Context) (err error) {
+	if c.notebook, err = newTenant(c.tenant.client, fleetNamespace, demomanifests.Notebook); err != nil {
+		return err
+	}
+	return applyAll(ctx, c.tenant.client, c.notebook.manifests)
+}
+
+// notebookUnready looks at the one node, which has a GPU and takes pods.
+func (c *checker) notebookUnready(ctx context.Context) error {
+	s, err := c.notebook.state(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.unready(); err != nil {
+		return err
+	}
+	nodes, err := c.notebook.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	if err := nodesUnready(nodes, 1); err != nil {
+		return err
+	}
+	offered := nodes[0].Status.Allocatable[gpuResource]
+	if offered.Value() != 1 || len(nodes[0].Spec.Taints) > 0 {
+		return fmt.Errorf("node %s offers %d GPUs and has the taints %v", nodes[0].Name, offered.Value(), nodes[0].Spec.Taints)
+	}
+	return nil
+}
+
+// deleteNotebook is done when the cloud has the other cluster's objects alone.
+func (c *checker) deleteNotebook(ctx context.Context) error { return c.notebook.delete(ctx) }
 
 // fleetKnows looks at the record of the cluster and at the ledger of its tenant.
 func (c *checker) fleetKnows(ctx context.Context) error {

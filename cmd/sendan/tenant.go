@@ -71,6 +71,14 @@ func (t *tenant) apply(ctx context.Context, cloudsYAML []byte) error {
 	return applyAll(ctx, t.client, t.manifests)
 }
 
+func (t *tenant) delete(ctx context.Context) error {
+	cluster := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: t.namespace, Name: t.name}}
+	if err := t.client.Delete(ctx, cluster); err != nil {
+		return fmt.Errorf("delete Cluster %s: %w", t.name, err)
+	}
+	return nil
+}
+
 func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
 		if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {

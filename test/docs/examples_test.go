@@ -57,10 +57,12 @@ func examples(t *testing.T) []example {
 }
 
 func TestTheAPIServerTakesEveryExample(t *testing.T) {
-	env := envtest.Start(t)
+	env := envtest.Start(t, fleetWebhooks()...)
 	strict := client.WithFieldValidation(env.Client, metav1.FieldValidationStrict)
+	all := examples(t)
+	applyPlatform(t, env, all)
 	applied := 0
-	for _, e := range examples(t) {
+	for _, e := range all {
 		if !e.isObject() {
 			continue
 		}
@@ -68,8 +70,7 @@ func TestTheAPIServerTakesEveryExample(t *testing.T) {
 		t.Run(e.where, func(t *testing.T) {
 			object := &unstructured.Unstructured{Object: e.content}
 			ensureNamespace(t, env.Client, object)
-			err := strict.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.DryRunAll, client.FieldOwner("reader"))
-			if err != nil {
+			if err := dryRun(t, strict, object); err != nil {
 				t.Errorf("%s %s: %v", object.GetKind(), object.GetName(), err)
 			}
 		})
@@ -92,7 +93,12 @@ func ensureNamespace(t *testing.T, c client.Client, object *unstructured.Unstruc
 	if object.GetNamespace() == "" {
 		object.SetNamespace("default")
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: object.GetNamespace()}}
+	ensureNamespaceNamed(t, c, object.GetNamespace())
+}
+
+func ensureNamespaceNamed(t *testing.T, c client.Client, name string) {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if err := c.Create(t.Context(), namespace); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}

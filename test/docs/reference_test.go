@@ -16,23 +16,31 @@ import (
 )
 
 const (
-	conditionsSource = "api/infrastructure/v1alpha1/conditions.go"
-	runbook          = "docs/runbooks/conditions.md"
-	metricsPage      = "docs/operations/metrics.md"
+	metricsPage = "docs/operations/metrics.md"
 )
 
+// runbooks are the sources of conditions and the pages about them.
+func runbooks() map[string]string {
+	return map[string]string{
+		"api/infrastructure/v1alpha1/conditions.go": "docs/runbooks/conditions.md",
+		"api/fleet/v1alpha1/conditions.go":          "docs/runbooks/fleet-conditions.md",
+	}
+}
+
 func TestTheRunbookHasEveryConditionTypeAndReasonAndNoOther(t *testing.T) {
-	page := pageNamed(t, runbook)
-	for title, suffix := range map[string]string{"## Condition types": "Condition", "## Reasons": "Reason"} {
-		declared := stringConstants(t, conditionsSource, suffix)
-		compareNames(t, runbook+", "+title, firstCells(page.section(t, title)), declared)
+	for source, runbook := range runbooks() {
+		page := pageNamed(t, runbook)
+		for title, suffix := range map[string]string{"## Condition types": "Condition", "## Reasons": "Reason"} {
+			declared := stringConstants(t, source, suffix)
+			compareNames(t, runbook+", "+title, firstCells(page.section(t, title)), declared)
+		}
 	}
 }
 
 func TestTheMetricsPageHasEveryMetricAndNoOther(t *testing.T) {
 	registered := registeredMetrics(t)
 	page := pageNamed(t, metricsPage)
-	compareNames(t, metricsPage, firstCells(page.section(t, "## Requests")+page.section(t, "## Inventory")), registered)
+	compareNames(t, metricsPage, firstCells(page.section(t, "## Requests")+page.section(t, "## Inventory")+page.section(t, "## Fleet")), registered)
 
 	for _, code := range page.code() {
 		for _, name := range regexp.MustCompile(`sendan_[a-z_]+`).FindAllString(code, -1) {
@@ -131,16 +139,9 @@ func stringConstants(t *testing.T, file, suffix string) []string {
 // registeredMetrics are the names in every prometheus options literal of package cloud.
 func registeredMetrics(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(envtest.RepositoryFile(t, "cloud", "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		ast.Inspect(parse(t, filepath.Join("cloud", filepath.Base(file))), func(node ast.Node) bool {
+	for _, file := range sourceFiles(t, "cloud", "fleet/*") {
+		ast.Inspect(parse(t, file), func(node ast.Node) bool {
 			literal, isLiteral := node.(*ast.CompositeLit)
 			if !isLiteral || !isPrometheusOptions(literal.Type) {
 				return true
@@ -209,4 +210,27 @@ func compareNames(t *testing.T, where string, documented, declared []string) {
 			t.Errorf("%s has two lines for %s", where, name)
 		}
 	}
+}
+
+// sourceFiles are those of directories, without tests, relative to the repository.
+func sourceFiles(t *testing.T, directories ...string) []string {
+	t.Helper()
+	root := envtest.RepositoryFile(t)
+	var files []string
+	for _, directory := range directories {
+		found, err := filepath.Glob(filepath.Join(root, directory, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range found {
+			relative, err := filepath.Rel(root, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				files = append(files, relative)
+			}
+		}
+	}
+	return files
 }

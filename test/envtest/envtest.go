@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	kuberuntime "k8s.io/apimachinery/pkg/runtime"
@@ -67,6 +68,7 @@ type Env struct {
 func Start(t *testing.T, fleet ...func(ctrl.Manager) error) *Env {
 	t.Helper()
 	env := &Env{Scheme: NewScheme(t), AssetsDir: AssetsDir(t)}
+	ctrl.SetLogger(logr.Discard()) // refusals are looked at where they arrive
 	server := &crenvtest.Environment{
 		Scheme: env.Scheme,
 		CRDInstallOptions: crenvtest.CRDInstallOptions{
