@@ -73,7 +73,7 @@ spec:
 
 type world struct{ *envtest.Env }
 
-func TestTheCatalogue(t *testing.T) {
+func TestTheCatalog(t *testing.T) {
 	w := world{envtest.Start(t, templates.SetupWebhooksWithManager(system))}
 	if err := w.Client.Create(t.Context(), namespace(system)); err != nil {
 		t.Fatal(err)

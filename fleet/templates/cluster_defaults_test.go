@@ -38,7 +38,7 @@ func osaka() *fleetv1.Site {
 }
 
 func release(name, version string, change ...func(*fleetv1.Release)) *fleetv1.Release {
-	release := testRelease(name, catalogue(), "a100-mig", "h100", "npu")
+	release := testRelease(name, catalog(), "a100-mig", "h100", "npu")
 	release.Spec.KubernetesVersion = version
 	for _, c := range change {
 		c(release)

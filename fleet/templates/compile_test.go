@@ -55,7 +55,7 @@ func asYAML(t *testing.T, objects ...client.Object) []byte {
 }
 
 func TestAReleaseCompilesToAClassForASite(t *testing.T) {
-	compiled := Compile(testRelease("v1-36-3", catalogue(), "a100-mig", "h100", "npu"), tokyo(), classes)
+	compiled := Compile(testRelease("v1-36-3", catalog(), "a100-mig", "h100", "npu"), tokyo(), classes)
 	objects := slices.Clone(compiled.Templates)
 	for _, class := range compiled.Classes {
 		objects = append(objects, class)
@@ -68,15 +68,15 @@ func TestAReleaseCompilesToAClassForASite(t *testing.T) {
 
 // The annotations are those that the clusterapi provider of the cluster-autoscaler reads, as its README names them.
 func TestTheAutoscalerLearnsWhatAnEmptyPoolWouldHave(t *testing.T) {
-	templates := catalogue()
-	labelled := a100MIG()
-	labelled.Labels, labelled.Taints = map[string]string{"team": "vision"}, []fleetv1.Taint{{Key: "dedicated", Value: "vision", Effect: "NoSchedule"}}
-	labelled.Kubelet.MaxPods = 64
-	templates["labelled"] = labelled
+	templates := catalog()
+	labeled := a100MIG()
+	labeled.Labels, labeled.Taints = map[string]string{"team": "vision"}, []fleetv1.Taint{{Key: "dedicated", Value: "vision", Effect: "NoSchedule"}}
+	labeled.Kubelet.MaxPods = 64
+	templates["labeled"] = labeled
 	mixed := a100MIG()
 	mixed.GPU.MIGLayout = &fleetv1.MIGLayout{Instances: []fleetv1.MIGInstances{{Profile: "3g.20gb", Count: 1}, {Profile: "1g.5gb", Count: 4}}}
 	templates["mixed"] = mixed
-	compiled := Compile(testRelease("r", templates, "labelled", "mixed"), tokyo(), classes)
+	compiled := Compile(testRelease("r", templates, "labeled", "mixed"), tokyo(), classes)
 	pools := compiled.Classes[0].Spec.Workers.MachineDeployments
 
 	annotations := pools[0].Metadata.Annotations
@@ -117,7 +117,7 @@ func TestWhatASiteLacksIsNotOfferedThere(t *testing.T) {
 	site.Spec.Flavors[2].NameInCloud = "g2.h100.8" // no such flavor
 	site.Status.Flavors[1].GPUs = 4                // half of what the template says
 	site.Status.Images = []string{"kube-1.36"}     // no image with MN-Core
-	compiled := Compile(testRelease("r", catalogue(), "a100-mig", "h100", "npu"), site, classes)
+	compiled := Compile(testRelease("r", catalog(), "a100-mig", "h100", "npu"), site, classes)
 	want := []string{
 		"a100-mig: flavor g1.a100.8 has 4 × A100-40GB, and the template says 8 × A100-40GB",
 		"h100: site tokyo has no flavor g2.h100.8, which it calls gpu-h100-8 by",
@@ -130,7 +130,7 @@ func TestWhatASiteLacksIsNotOfferedThere(t *testing.T) {
 		t.Errorf("there are %d classes, want the one for clusters without workers", len(compiled.Classes))
 	}
 	site.Status.Images = nil
-	if compiled := Compile(testRelease("r", catalogue(), "npu"), site, classes); len(compiled.Classes) != 0 || len(compiled.Missing) != 1 {
+	if compiled := Compile(testRelease("r", catalog(), "npu"), site, classes); len(compiled.Classes) != 0 || len(compiled.Missing) != 1 {
 		t.Errorf("without an image for the control plane there are classes %v, missing %v", compiled.Classes, compiled.Missing)
 	}
 }
@@ -151,11 +151,11 @@ func TestNamesAreHashesOfTheContent(t *testing.T) {
 		}
 		return n
 	}
-	first := names(testRelease("r1", catalogue(), "a100-mig", "h100"), tokyo())
-	if again := names(testRelease("r2", catalogue(), "h100", "a100-mig"), tokyo()); len(again) != len(first) || shared(first, again) != len(first) {
+	first := names(testRelease("r1", catalog(), "a100-mig", "h100"), tokyo())
+	if again := names(testRelease("r2", catalog(), "h100", "a100-mig"), tokyo()); len(again) != len(first) || shared(first, again) != len(first) {
 		t.Error("an equal release of another name does not share its templates")
 	}
-	changed := catalogue()
+	changed := catalog()
 	template := a100MIG()
 	template.GPU.MIGLayout.Uniform = "all-2g"
 	changed["a100-mig"] = template
@@ -166,7 +166,7 @@ func TestNamesAreHashesOfTheContent(t *testing.T) {
 }
 
 func TestAClusterOfOneMachineTakesPodsAndHasNoLoadBalancer(t *testing.T) {
-	compiled := Compile(testRelease("r", catalogue(), "npu"), tokyo(), classes)
+	compiled := Compile(testRelease("r", catalog(), "npu"), tokyo(), classes)
 	class := compiled.Classes[1]
 	if class.Labels[fleetv1.SingleNodeLabel] != "npu" || len(class.Spec.Workers.MachineDeployments) > 0 {
 		t.Fatalf("class %v has pools %v", class.Labels, class.Spec.Workers.MachineDeployments)
@@ -203,7 +203,7 @@ func TestTheHeldAddressIsTheLastOfTheNetwork(t *testing.T) {
 }
 
 func TestWhatANodeCostsIsOnItsClass(t *testing.T) {
-	class := Compile(testRelease("r", catalogue(), "a100-mig", "h100"), tokyo(), classes).Classes[0]
+	class := Compile(testRelease("r", catalog(), "a100-mig", "h100"), tokyo(), classes).Classes[0]
 	charge := func(metadata clusterv1.ObjectMeta) (charge fleetv1.NodeCharge) {
 		if err := json.Unmarshal([]byte(metadata.Annotations[fleetv1.NodeChargeAnnotation]), &charge); err != nil {
 			t.Fatal(err)

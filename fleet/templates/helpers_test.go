@@ -73,7 +73,7 @@ func tokyo() *fleetv1.Site {
 	return site
 }
 
-func catalogue() map[string]fleetv1.NodeTemplateSpec {
+func catalog() map[string]fleetv1.NodeTemplateSpec {
 	return map[string]fleetv1.NodeTemplateSpec{"a100-mig": a100MIG(), "h100": h100(), "npu": npu()}
 }
 

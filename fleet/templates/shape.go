@@ -175,16 +175,16 @@ func migConfig(layout Layout, uniform bool) string {
 	names := slices.Sorted(maps.Keys(layout))
 	slices.Reverse(names)
 	if uniform {
-		return "all-" + labelled(names[0])
+		return "all-" + labeled(names[0])
 	}
 	parts := make([]string, 0, len(names))
 	for _, name := range names {
-		parts = append(parts, fmt.Sprintf("%sx%d", labelled(name), layout[name]))
+		parts = append(parts, fmt.Sprintf("%sx%d", labeled(name), layout[name]))
 	}
 	return "custom-" + strings.Join(parts, "_")
 }
 
-func labelled(profile string) string { return strings.ReplaceAll(profile, "+", ".") }
+func labeled(profile string) string { return strings.ReplaceAll(profile, "+", ".") }
 
 func modelsWithMIG() []string {
 	var names []string

@@ -79,8 +79,12 @@ var _ = ginkgo.Describe("The fleet manager", ginkgo.Serial, func() {
 	})
 })
 
+func dataFile(elements ...string) string {
+	return filepath.Join(append([]string{*sourceDir, "data"}, elements...)...)
+}
+
 func readData(elements ...string) []byte {
-	content, err := os.ReadFile(filepath.Join(append([]string{*sourceDir, "data"}, elements...)...))
+	content, err := os.ReadFile(dataFile(elements...))
 	Expect(err).NotTo(HaveOccurred())
 	return content
 }
@@ -96,7 +100,8 @@ func (e *environment) installFleetManager(ctx context.Context) {
 	Expect(err).NotTo(HaveOccurred())
 	eventually(ctx, func(g Gomega) { g.Expect(e.management.CreateOrUpdate(ctx, components)).To(Succeed()) }, time.Minute, "install the fleet manager")
 	ginkgo.DeferCleanup(func(ctx context.Context) {
-		if !*keep {
+		if !*keep { // what the manager has to take leave of goes before it
+			kubectl(ctx, e.Kubeconfig, "delete", "--ignore-not-found", "-f", dataFile("fleet", "platform.yaml"))
 			kubectl(ctx, e.Kubeconfig, "delete", "--ignore-not-found", "-f", found[0])
 		}
 	})

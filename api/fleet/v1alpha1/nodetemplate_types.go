@@ -396,7 +396,7 @@ type NodeTemplateStatus struct {
 	Releases []string `json:"releases,omitempty"`
 }
 
-// NodeTemplate is an entry of the catalogue of machine shapes. Its name is the class of a pool in a Cluster.
+// NodeTemplate is an entry of the catalog of machine shapes. Its name is the class of a pool in a Cluster.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=nodetemplates,scope=Cluster,categories=sendan,shortName=nt
