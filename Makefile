@@ -120,7 +120,7 @@ demo: build plane-tools demo-images ## Start a management plane and a simulated 
 	$(BIN)/sendan demo $(DEMO_FLAGS)
 
 .PHONY: demo-check
-demo-check: build plane-tools demo-images ## Run the demo without a terminal: create, scale, replace, delete, nothing left over
+demo-check: build plane-tools demo-images ## Run the demo without a terminal: a cluster's whole life, nothing left over
 	$(BIN)/sendan demo --check $(DEMO_FLAGS)
 
 .PHONY: demo-chaos
