@@ -124,7 +124,7 @@ func TestMissingProgramsAreNamedTogetherWithWhatToDo(t *testing.T) {
 	if err == nil {
 		t.Fatal("the start succeeded")
 	}
-	for _, want := range []string{tools + " has no kube-apiserver, ", "make tools", "/nowhere has no infrastructure-manager, openstack-simulator", "make build"} {
+	for _, want := range []string{tools + " has no kube-apiserver, ", "make tools", "/nowhere has no infrastructure-manager, fleet-manager, openstack-simulator", "make build"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
