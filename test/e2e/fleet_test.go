@@ -79,12 +79,8 @@ var _ = ginkgo.Describe("The fleet manager", ginkgo.Serial, func() {
 	})
 })
 
-func dataFile(elements ...string) string {
-	return filepath.Join(append([]string{*sourceDir, "data"}, elements...)...)
-}
-
 func readData(elements ...string) []byte {
-	content, err := os.ReadFile(dataFile(elements...))
+	content, err := os.ReadFile(filepath.Join(append([]string{*sourceDir, "data"}, elements...)...))
 	Expect(err).NotTo(HaveOccurred())
 	return content
 }
@@ -100,8 +96,8 @@ func (e *environment) installFleetManager(ctx context.Context) {
 	Expect(err).NotTo(HaveOccurred())
 	eventually(ctx, func(g Gomega) { g.Expect(e.management.CreateOrUpdate(ctx, components)).To(Succeed()) }, time.Minute, "install the fleet manager")
 	ginkgo.DeferCleanup(func(ctx context.Context) {
-		if !*keep { // what the manager has to take leave of goes before it
-			kubectl(ctx, e.Kubeconfig, "delete", "--ignore-not-found", "-f", dataFile("fleet", "platform.yaml"))
+		if !*keep { // what is used goes after what uses it, and the manager last
+			kubectl(ctx, e.Kubeconfig, "delete", "tenants,releases,nodetemplates,sites,addons", "--all")
 			kubectl(ctx, e.Kubeconfig, "delete", "--ignore-not-found", "-f", found[0])
 		}
 	})
