@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // fieldOwner is this capability's name in managedFields, in tenant clusters.
@@ -204,9 +205,9 @@ func (p *pass) health(objects []*unstructured.Unstructured) (fleetv1.AddonPhase,
 	slices.Sort(waiting)
 	switch {
 	case len(failed) > 0:
-		return fleetv1.AddonFailed, someOf(failed, "; ")
+		return fleetv1.AddonFailed, message.Some(failed, "; ")
 	case len(waiting) > 0:
-		return fleetv1.AddonProgressing, someOf(waiting, "; ")
+		return fleetv1.AddonProgressing, message.Some(waiting, "; ")
 	}
 	return fleetv1.AddonHealthy, ""
 }
@@ -329,13 +330,4 @@ func sortedResults(results map[string]fleetv1.MemberAddon) []fleetv1.MemberAddon
 	}
 	slices.SortFunc(sorted, func(a, b fleetv1.MemberAddon) int { return strings.Compare(a.Name, b.Name) })
 	return sorted
-}
-
-// someOf keeps a message short when there are many.
-func someOf(texts []string, separator string) string {
-	const most = 5
-	if len(texts) <= most {
-		return strings.Join(texts, separator)
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(texts[:most], separator), len(texts)-most)
 }

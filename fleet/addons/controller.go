@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // When a cluster is looked at again without an event.
@@ -188,7 +189,7 @@ func (r *reconciler) tell(member *fleetv1.FleetMember, before []fleetv1.MemberAd
 			r.recorder.Eventf(member, nil, corev1.EventTypeNormal, "AddonApplied", "Apply", "applied the add-on %s %s", addon.Name, addon.Version)
 		}
 		if addon.Phase == fleetv1.AddonFailed && last.Phase != fleetv1.AddonFailed {
-			r.recorder.Eventf(member, nil, corev1.EventTypeWarning, "AddonFailed", "Apply", "add-on %s: %s", addon.Name, clip(addon.Message, 900))
+			r.recorder.Eventf(member, nil, corev1.EventTypeWarning, "AddonFailed", "Apply", "add-on %s: %s", addon.Name, message.Clip(addon.Message, 900))
 		}
 	}
 	for _, last := range before {

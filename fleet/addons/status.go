@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // Limits of FleetMember.status.addons.
@@ -45,7 +45,7 @@ func unreachable(before []fleetv1.MemberAddon, since time.Time) string {
 // fit keeps within the limits of the API. Add-ons with trouble go first when there are too many.
 func fit(addons []fleetv1.MemberAddon) []fleetv1.MemberAddon {
 	for i := range addons {
-		addons[i].Message = clip(addons[i].Message, maxMessage)
+		addons[i].Message = message.Clip(addons[i].Message, maxMessage)
 	}
 	if len(addons) <= maxAddons {
 		return addons
@@ -62,14 +62,6 @@ func fit(addons []fleetv1.MemberAddon) []fleetv1.MemberAddon {
 	addons = addons[:maxAddons]
 	slices.SortFunc(addons, func(a, b fleetv1.MemberAddon) int { return strings.Compare(a.Name, b.Name) })
 	return addons
-}
-
-// clip counts characters, as the API does.
-func clip(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
 }
 
 func isSettled(addons []fleetv1.MemberAddon) bool {

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // summaryDelay lets changes in many clusters be one change of the Addon.
@@ -105,7 +106,7 @@ func summarize(addon *fleetv1.Addon, all []fleetv1.Addon, members []fleetv1.Flee
 	case len(failing) > 0:
 		condition.Reason = fleetv1.ClustersFailingReason
 		condition.Message = fmt.Sprintf("it fails in %d of %d clusters: %s; status.addons of their FleetMembers says why",
-			len(failing), len(members), someOf(failing, ", "))
+			len(failing), len(members), message.Some(failing, ", "))
 	default:
 		condition.Status, condition.Reason = metav1.ConditionTrue, fleetv1.AvailableReason
 	}

@@ -81,8 +81,7 @@ func (w world) startController(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	clusters, err := clustercache.SetupWithManager(ctx, mgr, clustercache.Options{
+	clusters, err := clustercache.SetupWithManager(t.Context(), mgr, clustercache.Options{
 		SecretClient: w.Client,
 		Cache:        clustercache.CacheOptions{Indexes: []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex}},
 		Client:       clustercache.ClientOptions{UserAgent: "test"},
@@ -92,20 +91,13 @@ func (w world) startController(t *testing.T) {
 	}
 	t.Cleanup(func() { clusters.(interface{ Shutdown() }).Shutdown() })
 	// One worker takes Machines in the order of their events, so that a marker tells when those before it are done.
-	err = devices.SetupWithManager(ctx, mgr, devices.Options{
+	err = devices.SetupWithManager(t.Context(), mgr, devices.Options{
 		Clusters: clusters, Clock: clockwork.NewRealClock(), Grace: grace, Metrics: w.metrics, Controller: controller.Options{MaxConcurrentReconciles: 1},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 }
 
 // countWrites counts what is written over HTTP.

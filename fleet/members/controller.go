@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // Indexes, named after the package since all capabilities share the manager's cache.
@@ -246,7 +247,7 @@ func (r *reconciler) tell(member *fleetv1.FleetMember, before fleetv1.FleetMembe
 	if isReady := meta.FindStatusCondition(member.Status.Conditions, fleetv1.ReadyCondition); isReady != nil {
 		note = because(note, isReady.Message)
 	}
-	r.recorder.Eventf(member, nil, kind, string(health), "Observe", "%s", clip(note, 1000))
+	r.recorder.Eventf(member, nil, kind, string(health), "Observe", "%s", message.Clip(note, 1000))
 }
 
 func clusterOfPool(_ context.Context, object client.Object) []reconcile.Request {

@@ -74,15 +74,7 @@ func (w world) startController(t *testing.T) {
 	if err := members.SetupWithManager(t.Context(), mgr, options); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 }
 
 // counter counts what is written over HTTP.

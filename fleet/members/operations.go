@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // maxOperations is a limit of the API.
@@ -20,7 +21,7 @@ func operationsOf(before, after fleetv1.FleetMemberStatus, now time.Time) []flee
 	changes := changesBetween(before, after)
 	operations := make([]fleetv1.MemberOperation, 0, len(changes)+len(before.Operations))
 	for _, description := range changes {
-		operations = append(operations, fleetv1.MemberOperation{Time: metav1.NewTime(now.Truncate(time.Second)), Description: clip(description, 1024)})
+		operations = append(operations, fleetv1.MemberOperation{Time: metav1.NewTime(now.Truncate(time.Second)), Description: message.Clip(description, 1024)})
 	}
 	operations = append(operations, before.Operations...)
 	return operations[:min(len(operations), maxOperations)]

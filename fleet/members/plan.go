@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/conditions"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // Limits of the API, so that a status is never refused.
@@ -127,7 +127,7 @@ func ready(cluster *clusterv1.Cluster, health fleetv1.FleetMemberHealth, parts [
 	case fleetv1.HealthDegraded:
 		condition.Reason, condition.Message = fleetv1.NotReadyReason, strings.Join(problems, "; ")
 	}
-	condition.Message = clip(condition.Message, maxMessage)
+	condition.Message = message.Clip(condition.Message, maxMessage)
 	return condition
 }
 
@@ -139,7 +139,7 @@ func problemWithTopology(cluster *clusterv1.Cluster) string {
 	}
 	switch topology.Reason {
 	case clusterv1.ClusterTopologyReconciledFailedReason, clusterv1.ClusterTopologyReconciledClusterClassNotReconciledReason:
-		return clip("the Cluster's topology cannot be carried out: "+flat(topology.Message), maxMessage)
+		return message.Clip("the Cluster's topology cannot be carried out: "+flat(topology.Message), maxMessage)
 	}
 	return ""
 }
@@ -196,7 +196,7 @@ func nodesHealthy(in Input, status fleetv1.FleetMemberStatus, why string) metav1
 	for _, pool := range status.Pools {
 		tell("pool "+pool.Name, pool.Nodes, pool.Message)
 	}
-	condition.Message = clip(because(fmt.Sprintf("%d of %d nodes are ready", status.Nodes.Ready, status.Nodes.Desired), strings.Join(short, ", ")), maxMessage)
+	condition.Message = message.Clip(because(fmt.Sprintf("%d of %d nodes are ready", status.Nodes.Ready, status.Nodes.Desired), strings.Join(short, ", ")), maxMessage)
 	return condition
 }
 
@@ -215,7 +215,7 @@ func addonsHealthy(addons []fleetv1.MemberAddon, why string) metav1.Condition {
 	}
 	if problems := slices.Concat(failed, waiting); len(problems) > 0 {
 		condition.Status, condition.Reason = metav1.ConditionFalse, why
-		condition.Message = clip(strings.Join(problems, ", "), maxMessage)
+		condition.Message = message.Clip(strings.Join(problems, ", "), maxMessage)
 	}
 	return condition
 }
@@ -227,10 +227,10 @@ func versionOf(cluster *clusterv1.Cluster) string {
 		versions = cluster.Status.ControlPlane.Versions
 	}
 	if len(versions) == 0 {
-		return clip(cluster.Spec.Topology.Version, maxName)
+		return message.Clip(cluster.Spec.Topology.Version, maxName)
 	}
 	oldest := slices.MinFunc(versions, func(a, b clusterv1.StatusVersion) int { return compareVersions(a.Version, b.Version) })
-	return clip(oldest.Version, maxName)
+	return message.Clip(oldest.Version, maxName)
 }
 
 func compareVersions(a, b string) int {
@@ -271,12 +271,4 @@ func flat(message string) string {
 		text.WriteString(line)
 	}
 	return text.String()
-}
-
-// clip keeps a text within a limit of the API, which counts characters.
-func clip(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
 }

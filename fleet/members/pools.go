@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/labels/format"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // maxPools is a limit of the API.
@@ -33,7 +34,7 @@ func poolsOf(in Input) []fleetv1.PoolStatus {
 			Message: "Cluster API makes it once the control plane is up",
 		}
 		if in.Cluster.Labels[fleetv1.ReleaseLabel] != "" { // then classes are NodeTemplates
-			pool.NodeTemplate = clip(asked.Class, maxName)
+			pool.NodeTemplate = message.Clip(asked.Class, maxName)
 		}
 		pools[asked.Name] = pool
 	}
@@ -49,7 +50,7 @@ func poolsOf(in Input) []fleetv1.PoolStatus {
 			Name:         name,
 			NodeTemplate: cmp.Or(made.Labels[fleetv1.NodeTemplateLabel], asked.NodeTemplate),
 			Nodes:        counts(desired, ptr.Deref(made.Status.ReadyReplicas, 0)),
-			Message:      clip(poolMessage(made, in.Machines), maxMessage),
+			Message:      message.Clip(poolMessage(made, in.Machines), maxMessage),
 		}
 		if !made.DeletionTimestamp.IsZero() && !inTopology {
 			pool.Nodes, pool.Message = counts(0, pool.Nodes.Ready), "being removed"

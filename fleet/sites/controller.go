@@ -28,6 +28,7 @@ import (
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 	"github.com/sendan-io/sendan/cloud"
+	wording "github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 const (
@@ -188,7 +189,7 @@ func (r *Reconciler) writePool(ctx context.Context, pool *clusterv1.MachineDeplo
 		return fmt.Errorf("prepare to patch: %w", err)
 	}
 	conditions.Set(pool, metav1.Condition{
-		Type: fleetv1.CapacityAvailableCondition, Status: status, Reason: reason, Message: clip(message),
+		Type: fleetv1.CapacityAvailableCondition, Status: status, Reason: reason, Message: wording.Clip(message, mostMessage),
 		LastTransitionTime: metav1.NewTime(r.Clock.Now().Truncate(time.Second)),
 	})
 	if err := helper.Patch(ctx, pool, patch.WithOwnedConditions{Conditions: []string{fleetv1.CapacityAvailableCondition}}); err != nil {

@@ -81,13 +81,7 @@ func (a *api) runController(t *testing.T) {
 	if err := sites.SetupWithManager(t.Context(), manager, sites.Options{Interval: time.Second}); err != nil {
 		t.Fatal(err)
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- manager.Start(t.Context()) }()
-	t.Cleanup(func() {
-		if err := <-stopped; err != nil {
-			t.Errorf("run the manager: %v", err)
-		}
-	})
+	envtest.Run(t, manager)
 }
 
 func (a *api) create(t *testing.T, objects ...client.Object) {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 )
 
 // mostNames is how many flavors, and how many images, a Site's status holds besides those that somebody names: more would
@@ -27,16 +25,6 @@ func keepNames(all, needed []string) []string {
 	}
 	slices.Sort(kept)
 	return kept
-}
-
-// nameIn is what a logical name stands for in a cloud.
-func nameIn(names []fleetv1.NameInCloud, name string) string {
-	for _, entry := range names {
-		if entry.Name == name {
-			return entry.NameInCloud
-		}
-	}
-	return name
 }
 
 // missing says that a field names something that is not there, and what comes near.

@@ -16,11 +16,16 @@ import (
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	"github.com/sendan-io/sendan/cloud"
+	wording "github.com/sendan-io/sendan/fleet/internal/message"
+	"github.com/sendan-io/sendan/fleet/internal/naming"
 )
 
 // observedEvery is how old observedTime becomes while nothing else changes: a write each minute would only say that
 // nothing happened.
 const observedEvery = 10 * time.Minute
+
+// mostMessage is how many characters of a condition a person reads.
+const mostMessage = 4096
 
 // Facts are what the cloud answered.
 type Facts struct {
@@ -121,7 +126,7 @@ func inCloud(mapped []fleetv1.NameInCloud, logical []string) []string {
 		names = append(names, entry.NameInCloud)
 	}
 	for _, name := range logical {
-		names = append(names, nameIn(mapped, name))
+		names = append(names, naming.InCloud(mapped, name))
 	}
 	return names
 }
@@ -230,22 +235,13 @@ func set(in Input, status *fleetv1.SiteStatus, condition, reason, message string
 		ObservedGeneration: in.Site.Generation, LastTransitionTime: metav1.NewTime(in.Now.Truncate(time.Second)),
 	}
 	if reason != "" {
-		wanted.Status, wanted.Reason, wanted.Message = metav1.ConditionFalse, reason, clip(message)
+		wanted.Status, wanted.Reason, wanted.Message = metav1.ConditionFalse, reason, wording.Clip(message, mostMessage)
 	}
 	if old := meta.FindStatusCondition(status.Conditions, condition); in.Facts == nil && old != nil && old.Reason == wanted.Reason &&
 		varying.ReplaceAllString(old.Message, "") == varying.ReplaceAllString(wanted.Message, "") {
 		wanted.Message = old.Message
 	}
 	meta.SetStatusCondition(&status.Conditions, wanted)
-}
-
-// clip keeps a message within what a condition takes and a person reads.
-func clip(message string) string {
-	const most = 4096
-	if len(message) <= most {
-		return message
-	}
-	return strings.ToValidUTF8(message[:most-len("…")], "") + "…"
 }
 
 // retryAfter tries soon after a cloud has just gone away, and then the later, the longer it is.

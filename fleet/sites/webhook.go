@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -18,6 +17,7 @@ import (
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 	"github.com/sendan-io/sendan/fleet/internal/refusal"
 )
 
@@ -60,7 +60,7 @@ func (v validator) ValidateDelete(ctx context.Context, site *fleetv1.Site) (admi
 		return nil, nil
 	}
 	return nil, apierrors.NewForbidden(fleetv1.GroupVersion.WithResource("sites").GroupResource(), site.Name,
-		fmt.Errorf("it is used by %s; delete them first", someOf(users)))
+		fmt.Errorf("it is used by %s; delete them first", message.Some(users, ", ")))
 }
 
 func validate(spec fleetv1.SiteSpec) field.ErrorList {
@@ -155,13 +155,4 @@ func (v validator) users(ctx context.Context, site string) ([]string, error) {
 func onlyIn(release fleetv1.Release, site string) bool {
 	usable := slices.DeleteFunc(slices.Clone(release.Status.Sites), func(s fleetv1.ReleaseSite) bool { return s.ClusterClass == "" })
 	return release.Status.Phase != fleetv1.ReleaseExpired && len(usable) == 1 && usable[0].Site == site
-}
-
-// someOf keeps a message short when there are many.
-func someOf(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

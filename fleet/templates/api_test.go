@@ -1,7 +1,6 @@
 package templates_test
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -83,7 +83,7 @@ func TestTheCatalog(t *testing.T) {
 	t.Run("a release waits for a site that has not been read", w.waitsForTheSite)
 	w.readSite(t)
 	t.Run("a release becomes classes, once", w.isCompiledOnce)
-	t.Run("a cluster of eleven lines is completed, and applying it again changes nothing", w.completesClusters)
+	t.Run("a short cluster is completed, and applying it again changes nothing", w.completesClusters)
 	t.Run("its webhooks come before those of Cluster API", w.comesBeforeClusterAPI)
 	t.Run("a change of a node template reaches no release that is there", w.keepsCopies)
 	t.Run("a release never changes but for channels and lifecycle", w.neverChanges)
@@ -109,15 +109,7 @@ func (w world) runControllers(t *testing.T) {
 	if err := templates.SetupWithManager(mgr, templates.Options{SystemNamespace: system, Clock: clockwork.NewRealClock()}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 }
 
 func objects(t *testing.T, manifests string) []*unstructured.Unstructured {
@@ -205,6 +197,14 @@ func (w world) isCompiledOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.apply(t, strings.ReplaceAll(platform, "channels: [stable]", "channels: [stable, marker]"))
+	w.eventually(t, func() error { // the controller has looked at it
+		release := get(t, w, &fleetv1.Release{}, "", "v1-36-3")
+		ready := meta.FindStatusCondition(release.Status.Conditions, fleetv1.ReadyCondition)
+		if ready == nil || ready.ObservedGeneration != release.Generation {
+			return fmt.Errorf("generation %d has not been looked at: %+v", release.Generation, ready)
+		}
+		return nil
+	})
 	if now := w.versions(t); !slices.Equal(now, versions) {
 		t.Errorf("classes or templates were written again:\n%v\n%v", versions, now)
 	}

@@ -1,7 +1,6 @@
 package templates_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -82,15 +81,7 @@ func (w world) serveClusterAPI(t *testing.T) *admissionregistrationv1.MutatingWe
 	if err := (&capi.Cluster{Client: mgr.GetClient()}).SetupWebhookWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 	envtest.Eventually(t, timeout, func() error { return server.StartedChecker()(nil) })
 
 	ours := get(t, w, &admissionregistrationv1.MutatingWebhookConfiguration{}, "", "admission-sendan-fleet")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 	"github.com/sendan-io/sendan/fleet/internal/refusal"
 )
 
@@ -138,16 +138,7 @@ func (v releaseValidator) ValidateDelete(ctx context.Context, release *fleetv1.R
 		names = append(names, cluster.Namespace+"/"+cluster.Name)
 	}
 	return nil, apierrors.NewForbidden(fleetv1.GroupVersion.WithResource("releases").GroupResource(), release.Name,
-		fmt.Errorf("it is what %s consist of; upgrade or delete them first", someOf(names)))
-}
-
-// someOf keeps a message short when there are many.
-func someOf(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+		fmt.Errorf("it is what %s consist of; upgrade or delete them first", message.Some(names, ", ")))
 }
 
 func refuseRelease(release *fleetv1.Release, wrong field.ErrorList) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/naming"
 )
 
 // siteFacts answers what a site calls things, and whether it has them.
@@ -20,17 +21,8 @@ const defaultNetworkCIDR = "10.6.0.0/20"
 
 func (s siteFacts) networkCIDR() string { return cmp.Or(s.Spec.NetworkCIDR, defaultNetworkCIDR) }
 
-func nameIn(names []fleetv1.NameInCloud, name string) string {
-	for _, entry := range names {
-		if entry.Name == name {
-			return entry.NameInCloud
-		}
-	}
-	return name
-}
-
 func (s siteFacts) flavor(name string) (fleetv1.SiteFlavor, error) {
-	wanted := nameIn(s.Spec.Flavors, name)
+	wanted := naming.InCloud(s.Spec.Flavors, name)
 	for _, flavor := range s.Status.Flavors {
 		if flavor.Name == wanted {
 			return flavor, nil
@@ -40,7 +32,7 @@ func (s siteFacts) flavor(name string) (fleetv1.SiteFlavor, error) {
 }
 
 func (s siteFacts) image(name string) (string, error) {
-	wanted := nameIn(s.Spec.Images, name)
+	wanted := naming.InCloud(s.Spec.Images, name)
 	if slices.Contains(s.Status.Images, wanted) {
 		return wanted, nil
 	}

@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // finalizer keeps a Tenant until its last Cluster is gone and its bindings are removed.
@@ -174,7 +175,7 @@ func (r *Reconciler) finish(ctx context.Context, in input) error {
 			names = append(names, cluster.Namespace+"/"+cluster.Name)
 		}
 		conditions.Set(in.tenant, metav1.Condition{Type: fleetv1.ReadyCondition, Status: metav1.ConditionFalse, Reason: fleetv1.DeletingReason,
-			Message: "waiting until its Clusters are gone: " + some(names)})
+			Message: "waiting until its Clusters are gone: " + message.Some(names, ", ")})
 		return nil
 	}
 	everything := plan{}

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
 // AdoptAnnotation on a namespace names the tenant that may have it although it was there before. Whoever may annotate
@@ -103,7 +104,7 @@ func (p *plan) planNamespace(in input, name string) {
 // gone. Its bindings go at once, since they are not among the objects.
 func (p *plan) planFormer(in input, name string) {
 	if left := in.clusters[name]; len(left) > 0 {
-		p.held = append(p.held, fmt.Sprintf("namespace %s is not in spec.namespaces any more, and has Clusters that count until they are deleted: %s", name, some(left)))
+		p.held = append(p.held, fmt.Sprintf("namespace %s is not in spec.namespaces any more, and has Clusters that count until they are deleted: %s", name, message.Some(left, ", ")))
 		return
 	}
 	p.release = append(p.release, in.namespaces[name])
@@ -229,13 +230,4 @@ func mayUseAll(names []string) bool { return slices.Contains(names, "*") }
 
 func mayUse(names []string, name string) bool {
 	return mayUseAll(names) || slices.Contains(names, name)
-}
-
-// some keeps a message short when there are many.
-func some(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

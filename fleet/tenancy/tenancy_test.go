@@ -110,15 +110,7 @@ func (p platform) startController(t *testing.T, options tenancy.Options) {
 	if err := tenancy.SetupWithManager(t.Context(), mgr, options); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Errorf("run the controller: %v", err)
-		}
-	})
+	envtest.Run(t, mgr)
 }
 
 func charged(charge fleetv1.NodeCharge) clusterv1.ObjectMeta {

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/message"
 	"github.com/sendan-io/sendan/fleet/internal/refusal"
 )
 
@@ -57,7 +58,7 @@ func (v tenantValidator) ValidateDelete(ctx context.Context, tenant *fleetv1.Ten
 	}
 	slices.Sort(names)
 	return nil, apierrors.NewForbidden(fleetv1.GroupVersion.WithResource("tenants").GroupResource(), tenant.Name,
-		fmt.Errorf("it has Clusters: %s; delete them first", some(names)))
+		fmt.Errorf("it has Clusters: %s; delete them first", message.Some(names, ", ")))
 }
 
 func (v tenantValidator) validate(ctx context.Context, tenant *fleetv1.Tenant) (admission.Warnings, error) {

@@ -1,7 +1,6 @@
 package docs_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,15 +132,7 @@ func runPlatform(t *testing.T, env *envtest.Env) {
 	if err := tenancy.SetupWithManager(t.Context(), mgr, tenancyOptions()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 	envtest.Eventually(t, platformReady, func() error { return platformUnready(t, env) })
 }
 

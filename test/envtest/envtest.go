@@ -152,17 +152,21 @@ func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptio
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- manager.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Errorf("serve webhooks: %v", err)
-		}
-	})
+	Run(t, manager)
 	Eventually(t, webhookStartTimeout, func() error { return server.StartedChecker()(nil) })
 	installFleetWebhooks(t, env, options, server.WebhookMux())
+}
+
+// Run runs a manager as long as the test.
+func Run(t testing.TB, manager ctrl.Manager) {
+	t.Helper()
+	stopped := make(chan error, 1)
+	go func() { stopped <- manager.Start(t.Context()) }()
+	t.Cleanup(func() { // the test's context has ended
+		if err := <-stopped; err != nil {
+			t.Errorf("run the manager: %v", err)
+		}
+	})
 }
 
 // installFleetWebhooks makes the API server call those webhooks of the fleet manager that are served.

@@ -2,7 +2,6 @@ package cli_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -162,15 +161,7 @@ func (w world) setUp(t *testing.T) {
 	if err := templates.SetupWithManager(mgr, templates.Options{SystemNamespace: system, Clock: clockwork.NewRealClock()}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	envtest.Run(t, mgr)
 	envtest.Eventually(t, timeout, func() error { // until the webhook knows the classes
 		for _, create := range [][]string{{"--pool", "a=h100"}, {"--single-node", "h100"}, {"--pool", "a=h100", "--release", "v1-36-4"}} {
 			r := w.run(t, append([]string{"cluster", "create", "probe", "--dry-run=server"}, create...)...)
