@@ -86,9 +86,6 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.healthAddress, "health-addr", ":9440", "Address to serve health checks at.")
 }
 
-// LeaderElect says whether several managers may run.
-func (o *Options) LeaderElect() bool { return o.leaderElect }
-
 // Main runs a manager with these flags until it is told to stop.
 func Main(o *Options, addFlags func(*pflag.FlagSet), newManager func(context.Context) (ctrl.Manager, error)) {
 	if err := run(ctrl.SetupSignalHandler(), o, addFlags, newManager); err != nil {
