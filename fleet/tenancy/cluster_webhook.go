@@ -3,12 +3,14 @@ package tenancy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/jonboulle/clockwork"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/keymutex"
 	"k8s.io/utils/ptr"
@@ -46,7 +48,7 @@ func (v clusterValidator) ValidateUpdate(ctx context.Context, old, updated *clus
 	q := request{old: old, cluster: updated}
 	hasTopology := old.Spec.Topology.IsDefined() || updated.Spec.Topology.IsDefined()
 	changes := q.changesTopology() || q.changesLabel(fleetv1.SiteLabel) || q.changesLabel(fleetv1.TenantLabel)
-	if !updated.DeletionTimestamp.IsZero() || !hasTopology || !changes {
+	if !hasTopology || !changes {
 		return nil, nil
 	}
 	return nil, v.validate(ctx, q)
@@ -72,6 +74,8 @@ func (q request) changesClass() bool {
 	return q.old == nil || q.old.Spec.Topology.ClassRef != q.cluster.Spec.Topology.ClassRef
 }
 
+func (q request) grows() bool { return q.after.total().exceed(q.before.total()) }
+
 func (q request) changesLabel(key string) bool {
 	return q.old == nil || q.old.Labels[key] != q.cluster.Labels[key]
 }
@@ -88,11 +92,18 @@ func (v clusterValidator) validate(ctx context.Context, q request) error {
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
+	if !q.cluster.DeletionTimestamp.IsZero() { // whatever else is wrong must not keep its last finalizer from going
+		return invalid(q, refuseLeaving(q))
+	}
 	more, err := v.decide(ctx, name, q, len(wrong) == 0)
 	if err != nil {
 		return err
 	}
-	return refusal.Invalid(clusterv1.GroupVersion.WithKind("Cluster").GroupKind(), q.cluster, append(wrong, more...))
+	return invalid(q, append(wrong, more...))
+}
+
+func invalid(q request, wrong field.ErrorList) error {
+	return refusal.Invalid(clusterv1.GroupVersion.WithKind("Cluster").GroupKind(), q.cluster, wrong)
 }
 
 // gather reads the classes and counts. What a Cluster has been let have is not questioned again: it may be older than its
@@ -161,7 +172,7 @@ func (v clusterValidator) decideOnce(ctx context.Context, name string, q request
 
 // refuseGone lets nothing grow that no quota holds.
 func refuseGone(tenant string, q request) field.ErrorList {
-	if !q.after.total().exceed(q.before.total()) {
+	if !q.grows() {
 		return nil
 	}
 	return field.ErrorList{field.Forbidden(field.NewPath("metadata", "namespace"),
@@ -169,24 +180,41 @@ func refuseGone(tenant string, q request) field.ErrorList {
 }
 
 func (v clusterValidator) account(ctx context.Context, tenant *fleetv1.Tenant, q request) (field.ErrorList, error) {
-	entries, key := tenant.Status.Clusters, client.ObjectKeyFromObject(q.cluster)
-	if !conditions.Has(tenant, fleetv1.WithinQuotaCondition) {
-		l, err := v.reads.rebuild(ctx, tenant, ledgerOf(entries))
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		entries = l.entries()
+	if !q.grows() {
+		return nil, nil
 	}
-	others, own := tally(entries, key)
-	entry, grown, short := own.admit(others, q.before.total(), q.after.total(), limitsOf(tenant.Spec.Quota), v.clock.Now())
+	l, have, err := v.look(ctx, tenant, q)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	want := growth{client.ObjectKeyFromObject(q.cluster), q.cluster.UID, q.after.total(), metav1.NewMicroTime(v.clock.Now())}
+	l, short := l.admit(want, have, limitsOf(tenant.Spec.Quota))
 	if len(short) > 0 {
 		return field.ErrorList{refuseQuota(tenant, q, short)}, nil
 	}
-	if !grown || isDryRun(ctx) {
+	if isDryRun(ctx) {
 		return nil, nil
 	}
-	tenant.Status.Clusters = write(entries, key, entry)
+	l.writeTo(&tenant.Status)
 	return nil, v.status.Update(ctx, tenant)
+}
+
+// look is what the ledger says, and what it has in it for the Cluster as that is stored. A new one is not stored: another of its
+// name goes first, and counts until it is gone.
+func (v clusterValidator) look(ctx context.Context, tenant *fleetv1.Tenant, q request) (ledger, amounts, error) {
+	l := ledgerOf(tenant.Status)
+	if !conditions.Has(tenant, fleetv1.WithinQuotaCondition) { // the status is lost, or has never been written
+		found, err := v.reads.everything(ctx, tenant)
+		if err != nil {
+			return ledger{}, nil, err
+		}
+		l = l.count(found)
+	}
+	if q.old == nil {
+		return l, nil, nil
+	}
+	have, err := v.reads.stored(ctx, client.ObjectKeyFromObject(q.old))
+	return l, have.usage, err
 }
 
 func isDryRun(ctx context.Context) bool {
@@ -214,6 +242,14 @@ func growing(q request, short []shortage) *field.Path {
 		return topologyPath.Child("controlPlane", "replicas")
 	}
 	return topologyPath
+}
+
+// refuseLeaving keeps a Cluster from counting less while its machines are still there.
+func refuseLeaving(q request) field.ErrorList {
+	if !q.changesClass() && maps.Equal(q.before.total(), q.after.total()) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(topologyPath, "the Cluster is being deleted, and counts until it is gone; its class and its size stay")}
 }
 
 // refuseClass says why a Cluster cannot be made of a ClusterClass.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -45,6 +47,8 @@ type Options struct {
 
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=tenants,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=tenants/status,verbs=get;update
+// +kubebuilder:rbac:groups=fleet.sendan.io,resources=fleetmembers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=fleet.sendan.io,resources=fleetmembers/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings;clusterroles;clusterrolebindings,verbs=get;list;watch;create;update;delete
 // +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters;clusterclasses;machinedeployments,verbs=get;list;watch
@@ -69,6 +73,10 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 		client: mgr.GetClient(), reads: reads{cached: mgr.GetClient(), live: mgr.GetAPIReader()},
 		clock: options.Clock, events: mgr.GetEventRecorder("sendan"),
 	}
+	usageChanged := builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, now := e.ObjectOld.(*fleetv1.FleetMember), e.ObjectNew.(*fleetv1.FleetMember)
+		return !equality.Semantic.DeepEqual(before.Status.Usage, now.Status.Usage)
+	}})
 	ofLabel := handler.EnqueueRequestsFromMapFunc(tenantOfLabel)
 	ofNamespace := handler.EnqueueRequestsFromMapFunc(r.tenantOfNamespace)
 	specChanged := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
@@ -81,7 +89,8 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 		Watches(&rbacv1.ClusterRoleBinding{}, ofLabel).
 		Watches(&clusterv1.Cluster{}, ofNamespace, specChanged).
 		Watches(&clusterv1.MachineDeployment{}, ofNamespace, specChanged). // pools that the autoscaler scales
-		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), specChanged).
+		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&fleetv1.FleetMember{}, ofNamespace, usageChanged).
 		WithOptions(options.Controller).
 		Named("tenant").
 		Complete(r)
@@ -105,7 +114,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	before := tenant.DeepCopy()
-	again, err := r.settleLedger(ctx, tenant, found)
+	counted, again, err := r.settleLedger(ctx, tenant, found)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -119,7 +128,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, fleetv1.NotReadyReason, err.Error()
 	}
 	conditions.Set(tenant, ready)
-	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant))
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant), r.tellMembers(ctx, counted))
 }
 
 func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input, []clusterv1.Cluster, error) {
@@ -131,48 +140,58 @@ func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input,
 	return input{tenant: tenant, namespaces: namespaces, clusters: clusterNames(found)}, found, err
 }
 
-// settleLedger sets the ledger and what is said of it. What memory shows only tells where to look: an entry changes by what
-// is read past it.
-func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (time.Duration, error) {
-	all, err := r.reads.observeAll(ctx, found)
+// settleLedger sets the ledger and what is said of it. What memory shows only tells whether there is anything to change: what
+// is written is what was read past it.
+func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (map[client.ObjectKey]stored, time.Duration, error) {
+	l, now := ledgerOf(tenant.Status), r.clock.Now() // before anything is read past memory
+	all, err := r.reads.countAll(ctx, found)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	l, now := ledgerOf(tenant.Status.Clusters), r.clock.Now() // before anything is read past memory
-	settled, _ := l.settle(all, now)
-	for _, key := range l.differ(settled) {
-		if err := r.observeLive(ctx, key, all); err != nil {
-			return 0, err
+	for _, pending := range l.pending {
+		if all[pending.key], err = r.reads.stored(ctx, pending.key); err != nil {
+			return nil, 0, err
 		}
 	}
-	settled, again := l.settle(all, now)
-	total := settled.total()
-	tenant.Status.Clusters, tenant.Status.Usage = settled.entries(), total.usage()
-	conditions.Set(tenant, withinQuota(total, limitsOf(tenant.Spec.Quota)))
-	return again, nil
+	l, again := l.settle(all, now)
+	if !maps.Equal(l.count(all).used, l.used) {
+		if all, err = r.reads.everything(ctx, tenant); err != nil {
+			return nil, 0, err
+		}
+	}
+	l = l.count(all)
+	l.writeTo(&tenant.Status)
+	conditions.Set(tenant, withinQuota(l.used, limitsOf(tenant.Spec.Quota)))
+	return all, again, nil
 }
 
-func (r *Reconciler) observeLive(ctx context.Context, key client.ObjectKey, all map[client.ObjectKey]observed) error {
-	cluster := &clusterv1.Cluster{}
-	err := r.reads.live.Get(ctx, key, cluster)
-	if apierrors.IsNotFound(err) {
-		delete(all, key)
-		return nil
+// tellMembers writes what a Cluster takes of the quota where its tenant sees how it does. Nothing is decided by it.
+func (r *Reconciler) tellMembers(ctx context.Context, all map[client.ObjectKey]stored) error {
+	var failed []error
+	for key, cluster := range all {
+		member := &fleetv1.FleetMember{}
+		if err := r.client.Get(ctx, key, member); err != nil {
+			failed = append(failed, client.IgnoreNotFound(err)) // it comes, and is an event
+			continue
+		}
+		before := member.DeepCopy()
+		member.Status.Usage = cluster.usage.usage()
+		if !equality.Semantic.DeepEqual(before.Status.Usage, member.Status.Usage) {
+			failed = append(failed, client.IgnoreNotFound(r.client.Status().Patch(ctx, member, client.MergeFrom(before))))
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("get Cluster %s: %w", key, err)
-	}
-	all[key], err = r.reads.observe(ctx, cluster)
-	return err
+	return errors.Join(failed...)
 }
 
 // finish gives back what a Tenant that is being deleted has, once its last Cluster is gone. Until then all of it stays, so that its
 // admins can delete them. Namespaces stay in any case.
 func (r *Reconciler) finish(ctx context.Context, in input) error {
-	if left := in.tenant.Status.Clusters; len(left) > 0 {
+	if status := in.tenant.Status; status.Usage.Clusters > 0 || len(status.PendingGrowths) > 0 {
 		var names []string
-		for _, cluster := range left {
-			names = append(names, cluster.Namespace+"/"+cluster.Name)
+		for _, namespace := range slices.Sorted(maps.Keys(in.clusters)) {
+			for _, name := range in.clusters[namespace] {
+				names = append(names, namespace+"/"+name)
+			}
 		}
 		conditions.Set(in.tenant, metav1.Condition{Type: fleetv1.ReadyCondition, Status: metav1.ConditionFalse, Reason: fleetv1.DeletingReason,
 			Message: "waiting until its Clusters are gone: " + message.Some(names, ", ")})

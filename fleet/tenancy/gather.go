@@ -120,36 +120,48 @@ func (r reads) poolSizes(ctx context.Context, cluster *clusterv1.Cluster) (poolS
 	return poolSizesOf(deployments.Items), nil
 }
 
-// observe counts a Cluster that is there.
-func (r reads) observe(ctx context.Context, cluster *clusterv1.Cluster) (observed, error) {
+// count says what a Cluster uses that is there.
+func (r reads) count(ctx context.Context, cluster *clusterv1.Cluster) (stored, error) {
 	class, err := r.class(ctx, cluster)
 	if err != nil {
-		return observed{}, err
+		return stored{}, err
 	}
 	sizes, err := r.poolSizes(ctx, cluster)
 	if err != nil {
-		return observed{}, err
+		return stored{}, err
 	}
 	d, _ := demandOf(cluster, class, sizes)
-	classIsGone := class == nil && cluster.Spec.Topology.IsDefined()
-	return observed{usage: d.total(), kept: classIsGone || !cluster.DeletionTimestamp.IsZero()}, nil
+	return stored{uid: cluster.UID, usage: d.total(), isUncounted: class == nil && cluster.Spec.Topology.IsDefined()}, nil
 }
 
-func (r reads) observeAll(ctx context.Context, found []clusterv1.Cluster) (map[client.ObjectKey]observed, error) {
-	all := map[client.ObjectKey]observed{}
+func (r reads) countAll(ctx context.Context, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
+	all := map[client.ObjectKey]stored{}
 	for i := range found {
-		seen, err := r.observe(ctx, &found[i])
+		counted, err := r.count(ctx, &found[i])
 		if err != nil {
 			return nil, err
 		}
-		all[client.ObjectKeyFromObject(&found[i])] = seen
+		all[client.ObjectKeyFromObject(&found[i])] = counted
 	}
 	return all, nil
 }
 
-// rebuild is the ledger of a Tenant whose status is lost, or has never been written.
-func (r reads) rebuild(ctx context.Context, tenant *fleetv1.Tenant, l ledger) (ledger, error) {
-	namespaces, err := r.namespaces(ctx, tenant)
+// stored is a Cluster as it is now; nothing when there is none.
+func (r reads) stored(ctx context.Context, key client.ObjectKey) (stored, error) {
+	cluster := &clusterv1.Cluster{}
+	err := r.live.Get(ctx, key, cluster)
+	if apierrors.IsNotFound(err) {
+		return stored{}, nil
+	}
+	if err != nil {
+		return stored{}, fmt.Errorf("get Cluster %s: %w", key, err)
+	}
+	return r.count(ctx, cluster)
+}
+
+// everything is all Clusters of a tenant as they are now.
+func (r reads) everything(ctx context.Context, tenant *fleetv1.Tenant) (map[client.ObjectKey]stored, error) {
+	namespaces, err := reads{cached: r.live, live: r.live}.namespaces(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +169,5 @@ func (r reads) rebuild(ctx context.Context, tenant *fleetv1.Tenant, l ledger) (l
 	if err != nil {
 		return nil, err
 	}
-	all, err := r.observeAll(ctx, found)
-	return l.including(all), err
+	return r.countAll(ctx, found)
 }

@@ -1,165 +1,145 @@
 package tenancy
 
 import (
-	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 )
 
-// The ledger holds for each Cluster at least as much as the stored object may use, at every moment. So its sum never goes
-// above the quota, except when somebody lowers the quota or a node becomes dearer.
+// The ledger holds at every moment at least what the stored Clusters of a tenant use together. So it never goes above the
+// quota, except when somebody lowers the quota, gives the tenant a namespace that has Clusters, or a node becomes dearer.
 //
 // It is kept by admission and by the controller, in Tenant.status, and every write names the resourceVersion it was decided
-// on. What keeps the promise:
+// on. It is a sum, and not a list of Clusters, so that a write costs the same in a tenant of any size. What keeps the promise:
 //
-//   - Admission writes a growth down before it lets it pass. Growth is measured against the object that the request replaces,
-//     and not against the entry: an entry may be about to be lowered by a controller that has read a smaller object, and the
-//     write makes that fail.
+//   - Admission adds a growth to the sum, and writes down that it may not be stored yet, before it lets it pass. It adds what
+//     is more than the sum has in it for that Cluster: the stored object, read after the ledger, or a growth that is pending.
+//     The object that the request replaces would not do. It may be an older and larger one, from before the sum was lowered.
 //   - A request that does not grow is not written down. It cannot make the stored object larger than the one it was compared
 //     with: the API server decides again when that one has been replaced in the meantime.
 //   - The controller reads the ledger first and the Clusters then, without a cache. Had it read a Cluster first, a growth
 //     could be written down, stored and confirmed in between, and the old size would undo the entry. In this order every
-//     growth is either in the ledger that was read, with its time, or it changes the resourceVersion and the write fails.
-//   - An entry with a time is a growth that may not be stored yet. It is let be until the stored object is exactly as large,
-//     or until the request must have ended. Whether it must have is asked before the Clusters are read, not after.
+//     growth is either pending in the ledger that was read, or it changes the resourceVersion and the write fails.
+//   - A growth is pending until the stored object is the same, by its UID, and exactly as large, or until the request must
+//     have ended. Whether it must have is asked before the Clusters are read, not after.
 
 // pendingLimit is how long a request may take from its admission to being stored. The API server gives up after a minute
 // (its flag request-timeout); the rest is for clocks that differ.
 const pendingLimit = 90 * time.Second
 
-type ledger map[client.ObjectKey]entry
+type ledger struct {
+	used    amounts
+	pending []growth
+}
 
-type entry struct {
-	usage amounts
-	// admitted is when a growth was let pass that may not be stored yet; zero when there is none.
+// growth is a Cluster as a request wants it.
+type growth struct {
+	key      client.ObjectKey
+	uid      types.UID
+	usage    amounts
 	admitted metav1.MicroTime
 }
 
-func ledgerOf(entries []fleetv1.ClusterUsage) ledger {
-	l := ledger{}
-	for _, e := range entries {
-		l[client.ObjectKey{Namespace: e.Namespace, Name: e.Name}] = entry{amountsOf(e.Usage), e.AdmittedTime}
+// stored is a Cluster that was found.
+type stored struct {
+	uid   types.UID
+	usage amounts
+	// isUncounted says that it uses more, nobody knows how much: its ClusterClass is gone.
+	isUncounted bool
+}
+
+func ledgerOf(status fleetv1.TenantStatus) ledger {
+	l := ledger{used: amountsOf(status.Usage)}
+	for _, p := range status.PendingGrowths {
+		l.pending = append(l.pending, growth{client.ObjectKey{Namespace: p.Namespace, Name: p.Name}, p.UID, amountsOf(p.Usage), p.AdmittedTime})
 	}
 	return l
 }
 
-// entries are in the order of their names, so that the same ledger is always written the same.
-func (l ledger) entries() []fleetv1.ClusterUsage {
-	var entries []fleetv1.ClusterUsage
-	for _, key := range slices.SortedFunc(maps.Keys(l), compareKeys) {
-		entries = append(entries, fleetv1.ClusterUsage{Namespace: key.Namespace, Name: key.Name, Usage: l[key].usage.usage(), AdmittedTime: l[key].admitted})
+// writeTo keeps the order of growths, so that the same ledger is always written the same.
+func (l ledger) writeTo(status *fleetv1.TenantStatus) {
+	status.Usage, status.PendingGrowths = l.used.usage(), nil
+	for _, g := range l.pending {
+		status.PendingGrowths = append(status.PendingGrowths, fleetv1.PendingGrowth{
+			Namespace: g.key.Namespace, Name: g.key.Name, UID: g.uid, Usage: g.usage.usage(), AdmittedTime: g.admitted,
+		})
 	}
-	return entries
 }
 
-func compareKeys(a, b client.ObjectKey) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-}
-
-// tally adds up what is written of other Clusters, and finds the entry of one. It is for admission, where time counts and a
-// whole ledger would be taken apart and put together again for one entry.
-func tally(entries []fleetv1.ClusterUsage, key client.ObjectKey) (others amounts, own entry) {
-	others = amounts{}
-	for i := range entries {
-		if e := &entries[i]; e.Namespace == key.Namespace && e.Name == key.Name {
-			own = entry{amountsOf(e.Usage), e.AdmittedTime}
-		} else {
-			others.addUsage(e.Usage)
-		}
-	}
-	return others, own
-}
-
-// write puts an entry into its place.
-func write(entries []fleetv1.ClusterUsage, key client.ObjectKey, e entry) []fleetv1.ClusterUsage {
-	written := ledger{key: e}.entries()[0]
-	compare := func(e fleetv1.ClusterUsage, key client.ObjectKey) int {
-		return compareKeys(client.ObjectKey{Namespace: e.Namespace, Name: e.Name}, key)
-	}
-	if at := slices.IndexFunc(entries, func(e fleetv1.ClusterUsage) bool { return compare(e, key) == 0 }); at >= 0 {
-		entries[at] = written
-		return entries
-	}
-	at, _ := slices.BinarySearchFunc(entries, key, compare)
-	return slices.Insert(entries, at, written)
-}
-
-func (l ledger) total() amounts {
-	total := amounts{}
-	for _, e := range l {
-		total.add(e.usage)
-	}
-	return total
-}
-
-// admit decides whether a Cluster with this entry that uses before, nothing when it is new, may use after, where others use as
-// much as they do. Only a dimension that grows can be short, so that scaling down works whatever the quota has become. A growth
-// has to be written down.
-func (e entry) admit(others, before, after, limits amounts, now time.Time) (written entry, grown bool, short []shortage) {
-	if !after.exceed(before) {
-		return e, false, nil
-	}
-	held := larger(before, e.usage)
+// admit decides whether a Cluster that is stored with so much, nothing when it is new, may use as much as the growth says. Only a
+// dimension that grows can be short, so that scaling down works whatever the quota has become.
+func (l ledger) admit(want growth, stored, limits amounts) (ledger, []shortage) {
+	held := larger(stored, l.pendingOf(want.key))
+	var short []shortage
 	for _, d := range slices.SortedFunc(maps.Keys(limits), compareDimensions) {
-		used := others[d] + held[d]
-		if asked := after[d] - held[d]; asked > 0 && used+asked > limits[d] {
-			short = append(short, shortage{d, used, limits[d], asked})
+		if asked := want.usage[d] - held[d]; asked > 0 && l.used[d]+asked > limits[d] {
+			short = append(short, shortage{d, l.used[d], limits[d], asked})
 		}
 	}
 	if len(short) > 0 {
-		return e, false, short
+		return l, short
 	}
-	return entry{larger(held, after), metav1.NewMicroTime(now)}, true, nil
+	grown := ledger{used: sum(l.used)}
+	for d, n := range want.usage {
+		grown.used[d] += max(0, n-held[d])
+	}
+	for _, g := range l.pending {
+		if g.key == want.key && g.uid == want.uid { // an earlier request, which may still be stored too
+			want.usage = larger(want.usage, g.usage)
+			continue
+		}
+		grown.pending = append(grown.pending, g)
+	}
+	grown.pending = append(grown.pending, want)
+	return grown, nil
 }
 
-// observed is a Cluster that was found.
-type observed struct {
-	usage amounts
-	// kept says that the entry, where there is one, stays: the Cluster is being deleted and makes no more machines, whatever
-	// its spec says, or its ClusterClass is gone. A new Cluster of the name may be waiting for it, so it confirms nothing.
-	kept bool
-}
-
-// settle is the ledger that matches the Clusters, and how long until an entry has to be looked at again.
-func (l ledger) settle(found map[client.ObjectKey]observed, now time.Time) (ledger, time.Duration) {
-	settled, again := ledger{}, time.Duration(0)
-	for key, cluster := range found {
-		if _, known := l[key]; !known {
-			settled[key] = entry{usage: cluster.usage}
+// pendingOf is the most that a name may come to use by requests that are not stored yet.
+func (l ledger) pendingOf(key client.ObjectKey) amounts {
+	most := amounts{}
+	for _, g := range l.pending {
+		if g.key == key {
+			most = larger(most, g.usage)
 		}
 	}
-	for key, e := range l {
-		cluster, there := found[key]
-		left := e.admitted.Add(pendingLimit).Sub(now)
-		switch {
-		case there && !cluster.kept && maps.Equal(cluster.usage, e.usage):
-			settled[key] = entry{usage: e.usage}
-		case !e.admitted.IsZero() && left > 0:
-			settled[key] = entry{larger(e.usage, cluster.usage), e.admitted}
-			again = earlier(again, left)
-		case there && cluster.kept:
-			settled[key] = entry{usage: e.usage}
-		case there:
-			settled[key] = entry{usage: cluster.usage}
+	return most
+}
+
+// settle leaves out what is no longer pending, and says how long until that has to be looked at again.
+func (l ledger) settle(found map[client.ObjectKey]stored, now time.Time) (ledger, time.Duration) {
+	settled, again := ledger{used: l.used}, time.Duration(0)
+	for _, g := range l.pending {
+		cluster, left := found[g.key], g.admitted.Add(pendingLimit).Sub(now)
+		if isStored := cluster.uid == g.uid && maps.Equal(cluster.usage, g.usage); isStored || left <= 0 {
+			continue
 		}
+		settled.pending = append(settled.pending, g)
+		again = earlier(again, left)
 	}
 	return settled, again
 }
 
-// including has everything that was found and what is not sure yet.
-func (l ledger) including(found map[client.ObjectKey]observed) ledger {
-	all := maps.Clone(l)
+// count is the ledger for these Clusters, which must be all of them.
+func (l ledger) count(found map[client.ObjectKey]stored) ledger {
+	most, isUncounted := map[client.ObjectKey]amounts{}, false
 	for key, cluster := range found {
-		all[key] = entry{larger(cluster.usage, l[key].usage), l[key].admitted}
+		most[key] = cluster.usage
+		isUncounted = isUncounted || cluster.isUncounted
 	}
-	return all
+	for _, g := range l.pending {
+		most[g.key] = larger(most[g.key], g.usage)
+	}
+	counted := ledger{used: sum(slices.Collect(maps.Values(most))...), pending: l.pending}
+	if isUncounted {
+		counted.used = larger(counted.used, l.used)
+	}
+	return counted
 }
 
 // earlier takes zero for never.
@@ -168,20 +148,4 @@ func earlier(a, b time.Duration) time.Duration {
 		return b
 	}
 	return min(a, b)
-}
-
-// differ are the Clusters whose entries are not the same.
-func (l ledger) differ(other ledger) []client.ObjectKey {
-	var keys []client.ObjectKey
-	for key := range l {
-		if a, b := l[key], other[key]; !maps.Equal(a.usage, b.usage) || !a.admitted.Equal(&b.admitted) {
-			keys = append(keys, key)
-		}
-	}
-	for key := range other {
-		if _, known := l[key]; !known {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
@@ -22,99 +24,74 @@ var (
 
 func at(age time.Duration) metav1.MicroTime { return metav1.NewMicroTime(start.Add(-age)) }
 
-// admit is what admission does with the ledger of a Tenant.
-func (l ledger) admit(key client.ObjectKey, before, after, limits amounts, now time.Time) (bool, []shortage) {
-	entries := l.entries()
-	others, own := tally(entries, key)
-	e, grown, short := own.admit(others, before, after, limits, now)
-	if grown {
-		clear(l)
-		maps.Copy(l, ledgerOf(write(entries, key, e)))
-	}
-	return grown, short
+// pending is a growth of b.
+func pending(uid types.UID, gpus int64, age time.Duration) growth {
+	return growth{b, uid, inGPUs(gpus), at(age)}
 }
 
 func TestOnlyWhatGrowsNeedsQuota(t *testing.T) {
-	type want struct {
-		written *entry // of b
-		short   string
-	}
 	limits := amounts{{what: clusters}: 2, a100: 32}
 	for name, c := range map[string]struct {
 		ledger        ledger
-		before, after amounts
+		stored, after amounts // of b
 		limits        amounts
-		want          want
+		want          ledger
+		short         string
 	}{
 		"a new cluster that fits": {
-			ledger: ledger{a: {usage: inGPUs(24)}}, after: inGPUs(8),
-			want: want{written: &entry{inGPUs(8), at(0)}},
+			ledger: ledger{used: inGPUs(24)}, after: inGPUs(8),
+			want: ledger{amounts{{what: clusters}: 2, a100: 32}, []growth{pending("b", 8, 0)}},
 		},
 		"a new cluster that does not": {
-			ledger: ledger{a: {usage: inGPUs(24)}}, after: inGPUs(16),
-			want: want{short: "GPUs A100-80GB: 24 of 32 used, 16 more asked, 8 left"},
+			ledger: ledger{used: inGPUs(24)}, after: inGPUs(16), short: "GPUs A100-80GB: 24 of 32 used, 16 more asked, 8 left",
 		},
 		"a growth counts on top of what there is": {
-			ledger: ledger{a: {usage: inGPUs(16)}, b: {usage: inGPUs(8)}}, before: inGPUs(8), after: inGPUs(24),
-			want: want{short: "GPUs A100-80GB: 24 of 32 used, 16 more asked, 8 left"},
-		},
-		"scaling down above a quota that was lowered": {
-			ledger: ledger{a: {usage: inGPUs(24)}, b: {usage: inGPUs(24)}}, before: inGPUs(24), after: inGPUs(16),
+			ledger: ledger{used: inGPUs(24)}, stored: inGPUs(8), after: inGPUs(24), short: "GPUs A100-80GB: 24 of 32 used, 16 more asked, 8 left",
 		},
 		"a dimension that grows is short although another shrinks": {
-			ledger: ledger{b: {usage: amounts{{what: nodes}: 4, a100: 8}}},
-			before: amounts{{what: nodes}: 4, a100: 8}, after: amounts{{what: nodes}: 2, a100: 40},
-			want: want{short: "GPUs A100-80GB: 8 of 32 used, 32 more asked, 24 left"},
+			ledger: ledger{used: amounts{{what: nodes}: 4, a100: 8}},
+			stored: amounts{{what: nodes}: 4, a100: 8}, after: amounts{{what: nodes}: 2, a100: 40},
+			short: "GPUs A100-80GB: 8 of 32 used, 32 more asked, 24 left",
 		},
-		"a dimension that does not grow is not short, and what shrinks is held until it is stored": {
-			ledger: ledger{b: {usage: amounts{{what: nodes}: 4, a100: 40}}},
-			before: amounts{{what: nodes}: 4, a100: 40}, after: amounts{{what: nodes}: 5, a100: 16},
-			want: want{written: &entry{amounts{{what: nodes}: 5, a100: 40}, at(0)}},
+		"a dimension that does not grow is not short, and what shrinks counts until it is stored": {
+			ledger: ledger{used: amounts{{what: nodes}: 4, a100: 40}},
+			stored: amounts{{what: nodes}: 4, a100: 40}, after: amounts{{what: nodes}: 5, a100: 16},
+			want: ledger{amounts{{what: nodes}: 5, a100: 40}, []growth{{b, "b", amounts{{what: nodes}: 5, a100: 16}, at(0)}}},
 		},
-		"growing back what the ledger still holds is written down, so that nobody lowers it meanwhile": {
-			ledger: ledger{a: {usage: inGPUs(16)}, b: {usage: inGPUs(16)}}, before: inGPUs(8), after: inGPUs(16),
-			want: want{written: &entry{inGPUs(16), at(0)}},
+		"what another request may still store is not counted twice": {
+			ledger: ledger{inGPUs(24), []growth{pending("b", 24, time.Second)}}, stored: inGPUs(8), after: inGPUs(16),
+			want: ledger{inGPUs(24), []growth{pending("b", 24, 0)}},
 		},
-		"what another request may still store is not taken off": {
-			ledger: ledger{b: {inGPUs(24), at(time.Second)}}, before: inGPUs(8), after: inGPUs(16),
-			want: want{written: &entry{inGPUs(24), at(0)}},
+		"two of a name, of which one can be stored": {
+			ledger: ledger{inGPUs(24), []growth{pending("other", 24, time.Second)}}, after: inGPUs(28),
+			want: ledger{inGPUs(28), []growth{pending("other", 24, time.Second), pending("b", 28, 0)}},
 		},
 		"what is not limited": {
-			ledger: ledger{}, after: amounts{{gpus, "H100-80GB"}: 1000}, want: want{written: &entry{amounts{{gpus, "H100-80GB"}: 1000}, at(0)}},
+			ledger: ledger{}, after: amounts{{gpus, "H100-80GB"}: 1000},
+			want: ledger{amounts{{gpus, "H100-80GB"}: 1000}, []growth{{b, "b", amounts{{gpus, "H100-80GB"}: 1000}, at(0)}}},
 		},
 		"nothing may be had of a limit of 0": {
-			ledger: ledger{}, limits: amounts{a100: 0}, after: inGPUs(8), want: want{short: "GPUs A100-80GB: 0 of 0 used, 8 more asked, 0 left"},
+			ledger: ledger{}, limits: amounts{a100: 0}, after: inGPUs(8), short: "GPUs A100-80GB: 0 of 0 used, 8 more asked, 0 left",
 		},
 		"memory is told in GiB": {
-			ledger: ledger{a: {usage: amounts{{what: memory}: 1536}}}, limits: amounts{{what: memory}: 2048}, after: amounts{{what: memory}: 1024},
-			want: want{short: "memory: 1.5 of 2 GiB used, 1 GiB more asked, 0.5 GiB left"},
-		},
-		"a cluster whose entry is lost counts with what it has": {
-			ledger: ledger{a: {usage: inGPUs(24)}}, before: inGPUs(8), after: inGPUs(16),
-			want: want{short: "GPUs A100-80GB: 32 of 32 used, 8 more asked, 0 left"},
+			ledger: ledger{used: amounts{{what: memory}: 1536}}, limits: amounts{{what: memory}: 2048}, after: amounts{{what: memory}: 1024},
+			short: "memory: 1.5 of 2 GiB used, 1 GiB more asked, 0.5 GiB left",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.limits == nil {
 				c.limits = limits
 			}
-			before := maps.Clone(c.ledger)
-			grown, short := c.ledger.admit(b, c.before, c.after, c.limits, start)
+			if c.short != "" {
+				c.want = c.ledger
+			}
+			got, short := c.ledger.admit(growth{b, "b", c.after, at(0)}, c.stored, c.limits)
 			message := ""
 			for _, s := range short {
 				message += s.String()
 			}
-			if message != c.want.short {
-				t.Errorf("short: %s\n want: %s", message, c.want.short)
-			}
-			if grown != (c.want.written != nil) {
-				t.Errorf("grown: %t", grown)
-			}
-			if grown {
-				before[b] = *c.want.written
-			}
-			if !reflect.DeepEqual(before, c.ledger) {
-				t.Errorf("ledger %v\n  want %v", c.ledger, before)
+			if message != c.short || !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got  %v, short %q\nwant %v, short %q", got, message, c.want, c.short)
 			}
 		})
 	}
@@ -122,45 +99,50 @@ func TestOnlyWhatGrowsNeedsQuota(t *testing.T) {
 
 func TestTheLedgerFollowsTheClusters(t *testing.T) {
 	const young, old = 10 * time.Second, pendingLimit
+	other := stored{uid: "a", usage: inGPUs(8)}
 	for name, c := range map[string]struct {
-		entry *entry
-		found *observed
-		want  *entry
-		again time.Duration
+		ledger ledger
+		found  *stored // b; a is there too
+		want   ledger
+		again  time.Duration
 	}{
-		"an unknown cluster is taken in":           {found: &observed{usage: inGPUs(8)}, want: &entry{usage: inGPUs(8)}},
-		"a cluster that shrank":                    {entry: &entry{usage: inGPUs(16)}, found: &observed{usage: inGPUs(8)}, want: &entry{usage: inGPUs(8)}},
-		"a cluster whose nodes became dearer":      {entry: &entry{usage: inGPUs(8)}, found: &observed{usage: inGPUs(16)}, want: &entry{usage: inGPUs(16)}},
-		"a cluster that is gone":                   {entry: &entry{usage: inGPUs(8)}},
-		"a growth that was stored":                 {entry: &entry{inGPUs(8), at(young)}, found: &observed{usage: inGPUs(8)}, want: &entry{usage: inGPUs(8)}},
-		"a growth that may still be stored":        {entry: &entry{inGPUs(16), at(young)}, found: &observed{usage: inGPUs(8)}, want: &entry{inGPUs(16), at(young)}, again: pendingLimit - young},
-		"a new cluster that may still be stored":   {entry: &entry{inGPUs(16), at(young)}, want: &entry{inGPUs(16), at(young)}, again: pendingLimit - young},
-		"a growth that was never stored":           {entry: &entry{inGPUs(16), at(old)}, found: &observed{usage: inGPUs(8)}, want: &entry{usage: inGPUs(8)}},
-		"a new cluster that was never stored":      {entry: &entry{inGPUs(16), at(old)}},
-		"a cluster being deleted counts as before": {entry: &entry{usage: inGPUs(8)}, found: &observed{inGPUs(64), true}, want: &entry{usage: inGPUs(8)}},
-		"a cluster being deleted confirms no new one of its name": {
-			entry: &entry{inGPUs(8), at(young)}, found: &observed{inGPUs(8), true}, want: &entry{inGPUs(8), at(young)}, again: pendingLimit - young,
+		"an unknown cluster is taken in": {found: &stored{uid: "b", usage: inGPUs(8)}, want: ledger{used: sum(inGPUs(8), inGPUs(8))}},
+		"a cluster that shrank":          {ledger: ledger{used: inGPUs(64)}, found: &stored{uid: "b", usage: inGPUs(8)}, want: ledger{used: sum(inGPUs(8), inGPUs(8))}},
+		"a cluster that is gone":         {ledger: ledger{used: inGPUs(16)}, want: ledger{used: inGPUs(8)}},
+		"a growth that was stored": {
+			ledger: ledger{pending: []growth{pending("b", 8, young)}}, found: &stored{uid: "b", usage: inGPUs(8)},
+			want: ledger{used: sum(inGPUs(8), inGPUs(8))},
 		},
+		"a growth that may still be stored": {
+			ledger: ledger{pending: []growth{pending("b", 16, young)}}, found: &stored{uid: "b", usage: inGPUs(8)},
+			want: ledger{sum(inGPUs(8), inGPUs(16)), []growth{pending("b", 16, young)}}, again: pendingLimit - young,
+		},
+		"a new cluster that may still be stored": {
+			ledger: ledger{pending: []growth{pending("b", 16, young)}},
+			want:   ledger{sum(inGPUs(8), inGPUs(16)), []growth{pending("b", 16, young)}}, again: pendingLimit - young,
+		},
+		"a new cluster that may still be stored, after one of its name": {
+			ledger: ledger{pending: []growth{pending("b", 8, young)}}, found: &stored{uid: "earlier", usage: inGPUs(8)},
+			want: ledger{sum(inGPUs(8), inGPUs(8)), []growth{pending("b", 8, young)}}, again: pendingLimit - young,
+		},
+		"a growth that was never stored": {
+			ledger: ledger{inGPUs(24), []growth{pending("b", 16, old)}}, found: &stored{uid: "b", usage: inGPUs(8)}, want: ledger{used: sum(inGPUs(8), inGPUs(8))},
+		},
+		"a new cluster that was never stored":            {ledger: ledger{inGPUs(24), []growth{pending("b", 16, old)}}, want: ledger{used: inGPUs(8)}},
+		"nothing is given back while one cannot be told": {ledger: ledger{used: inGPUs(64)}, found: &stored{"b", inGPUs(1), true}, want: ledger{used: amounts{{what: clusters}: 2, a100: 64}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, found, want := ledger{}, map[client.ObjectKey]observed{}, ledger{}
-			if c.entry != nil {
-				l[a] = *c.entry
-			}
+			found := map[client.ObjectKey]stored{a: other}
 			if c.found != nil {
-				found[a] = *c.found
+				found[b] = *c.found
 			}
-			if c.want != nil {
-				want[a] = *c.want
+			got, again := c.ledger.settle(found, start)
+			if got = got.count(found); !reflect.DeepEqual(got, c.want) || again != c.again {
+				t.Errorf("got %v and %s, want %v and %s", got, again, c.want, c.again)
 			}
-			got, again := l.settle(found, start)
-			if !reflect.DeepEqual(got, want) || again != c.again {
-				t.Errorf("got %v and %s, want %v and %s", got, again, want, c.again)
-			}
-			if changed := len(l.differ(got)) > 0; changed == reflect.DeepEqual(l, got) {
-				t.Errorf("a change is told wrongly: %t", changed)
-			}
-			if back := ledgerOf(got.entries()); !reflect.DeepEqual(back, got) {
+			status := fleetv1.TenantStatus{}
+			got.writeTo(&status)
+			if back := ledgerOf(status); !reflect.DeepEqual(back, got) {
 				t.Errorf("written and read: %v, want %v", back, got)
 			}
 		})
@@ -170,17 +152,19 @@ func TestTheLedgerFollowsTheClusters(t *testing.T) {
 // TestNoOrderOfEventsGoesAboveTheQuota plays the protocol of ledger.go with the steps of many requests and of the controller in
 // any order, as an API server lets them happen.
 func TestNoOrderOfEventsGoesAboveTheQuota(t *testing.T) {
-	for range 300 {
+	stores := 0
+	for range 400 {
 		seed := rand.Uint64()
-		w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: start, objects: map[client.ObjectKey]object{}, ledger: ledger{}}
-		for range 400 {
+		w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: start, objects: map[client.ObjectKey]object{}}
+		for range 600 {
 			w.step()
 			w.check()
 		}
-		if t.Failed() {
+		if stores += w.versions; t.Failed() {
 			return
 		}
 	}
+	t.Logf("%d requests were stored", stores)
 }
 
 const quotaOfWorld = 20
@@ -198,124 +182,162 @@ type world struct {
 	ledgerVersion int
 	requests      []*worldRequest
 	controller    worldController
+	memory        map[client.ObjectKey]stored
 }
 
 type object struct {
+	uid     types.UID
 	size    int64
 	version int
 }
 
-// worldRequest is a create or an update that was admitted against a version of the object.
-type worldRequest struct {
-	key     client.ObjectKey
-	size    int64
-	against int // version of the object, 0 for none
-	begun   time.Time
+// usage of no object is nothing.
+func (o object) usage() amounts {
+	if o.version == 0 {
+		return amounts{}
+	}
+	return inGPUs(o.size)
 }
 
-// worldController has read the ledger, and then perhaps the Clusters.
+// worldRequest is a create, when it replaces nothing, or an update.
+type worldRequest struct {
+	want     growth
+	replaces object
+	begun    time.Time
+	step     int
+	ledger   ledger
+	version  int
+	stored   amounts
+}
+
+// worldController is at a step of settleLedger.
 type worldController struct {
 	step    int
 	ledger  ledger
 	version int
 	now     time.Time
-	found   map[client.ObjectKey]observed
+	found   map[client.ObjectKey]stored
 }
 
 func (w *world) step() {
 	key := []client.ObjectKey{a, b, {Namespace: "team", Name: "c"}}[w.random.IntN(3)]
-	switch w.random.IntN(6) {
-	case 0:
-		w.admit(&worldRequest{key: key, size: 1 + w.random.Int64N(12), begun: w.now})
-	case 1:
-		w.store()
-	case 2:
-		// The name is free at once, and a request that was admitted before may use it. Cluster API takes longer to delete than
-		// any request takes to be stored; see settle.
-		if !w.isWaited(key) {
+	switch w.random.IntN(12) {
+	case 0, 1:
+		w.ask(key)
+	case 2, 3, 4, 5, 6:
+		if len(w.requests) > 0 {
+			w.goOn(w.random.IntN(len(w.requests)))
+		}
+	case 7:
+		if w.random.IntN(3) == 0 {
 			delete(w.objects, key)
 		}
-	case 3, 4:
+	case 8, 9:
 		w.control()
-	case 5:
-		w.now = w.now.Add(time.Duration(w.random.Int64N(int64(20 * time.Second))))
+	case 10:
+		w.memory = w.found()
+	case 11:
+		w.now = w.now.Add(time.Duration(w.random.Int64N(int64(10 * time.Second))))
 	}
 }
 
-func (w *world) isWaited(key client.ObjectKey) bool {
-	for _, r := range w.requests {
-		if r.key == key {
-			return true
-		}
-	}
-	return false
-}
-
-// admit is one decision of the webhook; the write that may be part of it succeeds, or else it would be another decision.
-func (w *world) admit(r *worldRequest) {
-	current := w.objects[r.key]
-	r.against = current.version
-	before := amounts{}
-	if r.against > 0 {
-		before = inGPUs(current.size)
-	}
-	l := maps.Clone(w.ledger)
-	grown, short := l.admit(r.key, before, inGPUs(r.size), amounts{a100: quotaOfWorld}, w.now)
-	if len(short) > 0 {
-		return
-	}
-	if grown {
-		w.ledger, w.ledgerVersion = l, w.ledgerVersion+1
+func (w *world) ask(key client.ObjectKey) {
+	r := &worldRequest{want: growth{key: key, usage: inGPUs(1 + w.random.Int64N(12))}, replaces: w.objects[key], begun: w.now}
+	if r.want.uid = r.replaces.uid; r.want.uid == "" {
+		r.want.uid = types.UID(fmt.Sprint("uid-", w.random.Uint64()))
 	}
 	w.requests = append(w.requests, r)
 }
 
-// store ends a request: it takes too long, or it is stored, or the object has changed and it is decided again.
-func (w *world) store() {
-	if len(w.requests) == 0 {
-		return
-	}
-	i := w.random.IntN(len(w.requests))
+// goOn does the next step of a request: those of admission, and then it is stored.
+func (w *world) goOn(i int) {
 	r := w.requests[i]
-	w.requests = append(w.requests[:i:i], w.requests[i+1:]...)
-	switch {
-	case w.now.Sub(r.begun) >= pendingLimit-20*time.Second:
-	case w.objects[r.key].version == r.against:
-		w.versions++
-		w.objects[r.key] = object{r.size, w.versions}
-	case r.against > 0 && w.objects[r.key].version > 0: // an update
-		w.admit(r)
+	isOver := false
+	switch r.step++; r.step {
+	case 1:
+		if !r.want.usage.exceed(r.replaces.usage()) {
+			r.step = 3
+		}
+		r.ledger, r.version = w.ledger, w.ledgerVersion
+	case 2:
+		if r.replaces.version > 0 {
+			r.stored = w.objects[r.want.key].usage()
+		}
+	case 3:
+		r.want.admitted = metav1.NewMicroTime(w.now)
+		grown, short := r.ledger.admit(r.want, r.stored, amounts{a100: quotaOfWorld})
+		switch isOver = len(short) > 0; {
+		case isOver:
+		case w.ledgerVersion == r.version:
+			w.ledger, w.ledgerVersion = grown, w.ledgerVersion+1
+		default: // somebody was faster
+			r.step = 0
+		}
+	case 4:
+		isOver = w.store(r)
 	}
+	if isOver {
+		w.requests = append(w.requests[:i:i], w.requests[i+1:]...)
+	}
+}
+
+// store ends a request, if the object has not changed so that it is decided again.
+func (w *world) store(r *worldRequest) bool {
+	const requestTimeout = time.Minute
+	current := w.objects[r.want.key]
+	switch {
+	case w.now.Sub(r.begun) >= requestTimeout:
+	case current == r.replaces:
+		w.versions++
+		w.objects[r.want.key] = object{r.want.uid, r.want.usage[a100], w.versions}
+	case r.replaces.version > 0 && current.uid == r.replaces.uid:
+		r.replaces, r.step = current, 0
+		return false
+	}
+	return true
+}
+
+func (w *world) found() map[client.ObjectKey]stored {
+	found := map[client.ObjectKey]stored{}
+	for key, o := range w.objects {
+		found[key] = stored{uid: o.uid, usage: o.usage()}
+	}
+	return found
 }
 
 func (w *world) control() {
 	c := &w.controller
-	switch c.step {
-	case 0:
-		c.ledger, c.version, c.now, c.found = w.ledger, w.ledgerVersion, w.now, map[client.ObjectKey]observed{}
+	switch c.step++; c.step {
 	case 1:
-		for key, o := range w.objects {
-			c.found[key] = observed{usage: inGPUs(o.size)}
+		c.ledger, c.version, c.now, c.found = w.ledger, w.ledgerVersion, w.now, maps.Clone(w.memory)
+		if c.found == nil {
+			c.found = map[client.ObjectKey]stored{}
 		}
 	case 2:
-		settled, _ := c.ledger.settle(c.found, c.now)
-		if c.version == w.ledgerVersion {
-			w.ledger, w.ledgerVersion = settled, w.ledgerVersion+1
+		for _, g := range c.ledger.pending {
+			c.found[g.key] = w.found()[g.key]
 		}
+		before := c.ledger.used
+		if c.ledger, _ = c.ledger.settle(c.found, c.now); maps.Equal(c.ledger.count(c.found).used, before) {
+			c.step = 3
+		}
+	case 3:
+		c.found = w.found()
+	case 4:
+		if c.version == w.ledgerVersion {
+			w.ledger, w.ledgerVersion = c.ledger.count(c.found), w.ledgerVersion+1
+		}
+		c.step = 0
 	}
-	c.step = (c.step + 1) % 3
 }
 
 func (w *world) check() {
 	total := int64(0)
-	for key, o := range w.objects {
+	for _, o := range w.objects {
 		total += o.size
-		if held := w.ledger[key].usage[a100]; held < o.size {
-			w.t.Errorf("seed %d: %s has %d and the ledger holds %d", w.seed, key, o.size, held)
-		}
 	}
-	if total > quotaOfWorld || w.ledger.total()[a100] > quotaOfWorld {
-		w.t.Errorf("seed %d: %d stored, %d in the ledger, %d allowed", w.seed, total, w.ledger.total()[a100], quotaOfWorld)
+	if used := w.ledger.used[a100]; total > used || used > quotaOfWorld {
+		w.t.Errorf("seed %d: %d stored, %d in the ledger, %d allowed", w.seed, total, used, quotaOfWorld)
 	}
 }
 

@@ -252,9 +252,9 @@ func (p platform) newTenant(t *testing.T, name string, change func(*fleetv1.Tena
 // usesGPUs also wants the ledger to be sure of it.
 func usesGPUs(count int64) func(*fleetv1.Tenant) error {
 	return func(tenant *fleetv1.Tenant) error {
-		isUnsure := slices.ContainsFunc(tenant.Status.Clusters, func(c fleetv1.ClusterUsage) bool { return !c.AdmittedTime.IsZero() })
-		if got := tenant.Status.Usage.GPUs["A100-80GB"]; got != count || isUnsure {
-			return fmt.Errorf("%d GPUs are used, want %d; ledger: %+v", got, count, tenant.Status.Clusters)
+		pending := tenant.Status.PendingGrowths
+		if got := tenant.Status.Usage.GPUs["A100-80GB"]; got != count || len(pending) > 0 {
+			return fmt.Errorf("%d GPUs are used, want %d; pending: %+v", got, count, pending)
 		}
 		return nil
 	}

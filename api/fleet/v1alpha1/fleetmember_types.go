@@ -105,6 +105,10 @@ type FleetMemberStatus struct {
 	// +optional
 	Nodes NodeCounts `json:"nodes,omitempty,omitzero"`
 
+	// usage is what the cluster takes of its tenant's quota, at its largest. It is unset for clusters of no tenant.
+	// +optional
+	Usage Usage `json:"usage,omitempty,omitzero"`
+
 	// pools of the cluster.
 	// +optional
 	// +listType=map

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // TenantSpec says who a tenant is and what they may have.
@@ -200,21 +201,20 @@ type TenantStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// usage of all clusters together.
+	// usage of all clusters together, each at its largest. A growth counts from the moment that it is let pass.
 	// +optional
 	Usage Usage `json:"usage,omitempty,omitzero"`
 
-	// clusters is the ledger that usage is the sum of. Admission writes a cluster down before it lets it grow, so that two
-	// requests at the same time cannot both take the last of a quota. It is replaced as a whole: the API server would need as
-	// much time again to keep track of who wrote which entry.
+	// pendingGrowths are in usage, and may not be stored yet. Admission writes a growth down before it lets it pass, so that
+	// two requests at the same time cannot both take the last of a quota.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4096
-	Clusters []ClusterUsage `json:"clusters,omitempty"`
+	PendingGrowths []PendingGrowth `json:"pendingGrowths,omitempty"`
 }
 
-// ClusterUsage is an entry of the ledger.
-type ClusterUsage struct {
+// PendingGrowth is a Cluster that was let become larger.
+type PendingGrowth struct {
 	// namespace of the Cluster.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -227,12 +227,16 @@ type ClusterUsage struct {
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
 
-	// usage of the Cluster at its largest.
-	// +optional
-	Usage Usage `json:"usage,omitempty,omitzero"`
+	// uid of the Cluster, since a name can be used again.
+	// +required
+	UID types.UID `json:"uid,omitempty"`
 
-	// admittedTime is set while it is not yet sure that the request was stored.
-	// +optional
+	// usage of the Cluster with the growth.
+	// +required
+	Usage Usage `json:"usage,omitzero"`
+
+	// admittedTime is when it was let pass.
+	// +required
 	AdmittedTime metav1.MicroTime `json:"admittedTime,omitempty,omitzero"`
 }
 

@@ -434,7 +434,7 @@ func (w world) member(t *testing.T) {
 	for _, object := range []client.Object{
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "own"}, Rules: []rbacv1.PolicyRule{rule("fleet.sendan.io", "tenants", team), rule("fleet.sendan.io", "sites", "tokyo")}},
 		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "own"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "own"}, Subjects: subjects},
-		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "viewer"}, Rules: []rbacv1.PolicyRule{rule("", "namespaces")}},
+		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "viewer"}, Rules: []rbacv1.PolicyRule{rule("", "namespaces"), rule("fleet.sendan.io", "fleetmembers")}},
 		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "viewer"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "viewer"}, Subjects: subjects},
 	} {
 		if err := w.Client.Create(t.Context(), object); err != nil {
@@ -449,6 +449,14 @@ func (w world) member(t *testing.T) {
 	if err := w.Client.Status().Update(t.Context(), tenant); err != nil {
 		t.Fatal(err)
 	}
+	record := &fleetv1.FleetMember{ObjectMeta: metav1.ObjectMeta{Namespace: team, Name: "training"}}
+	if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(record), record); err != nil {
+		t.Fatal(err)
+	}
+	record.Status.Tenant, record.Status.Usage.Nodes = team, 5
+	if err := w.Client.Status().Update(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
 	const usage = "TENANT        WHAT       USED   LIMIT   SHARE\nteam-vision   clusters   2      3       ██████░░░░ 66 %\n"
 	envtest.Eventually(t, timeout, func() error { // the authorizer learns of roles by a watch
 		if r := w.run(t, "tenant", "usage", "--as", "mei"); r.out != usage {
@@ -457,6 +465,9 @@ func (w world) member(t *testing.T) {
 		return nil
 	})
 	w.run(t, "tenant", "usage", team, "--as", "mei").expect(t, 0, usage, "")
+	if r := w.run(t, "tenant", "usage", "-o", "wide", "--as", "mei"); !strings.Contains(r.out, "team-vision/training   5 ") {
+		t.Errorf("what each cluster takes: %+v", r)
+	}
 	if r := w.run(t, "tenant", "usage", "-A", "--as", "mei"); r.code != 1 || !strings.Contains(r.errors, "forbidden") {
 		t.Errorf("all tenants: %+v", r)
 	}

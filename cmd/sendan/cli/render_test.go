@@ -78,6 +78,7 @@ func degraded() fleetv1.FleetMember {
 			Health: fleetv1.HealthDegraded, Tenant: "team-vision", Site: "tokyo", Release: "v1-35-6", ReleasePhase: fleetv1.ReleaseDeprecated,
 			KubernetesVersion: "v1.35.6", Infrastructure: "SendanCluster",
 			Nodes: fleetv1.NodeCounts{Desired: 11, Ready: 10, Text: "10/11"},
+			Usage: fleetv1.Usage{Clusters: 1, Nodes: 11, VCPUs: 300, MemoryMiB: 2_969_600, GPUs: map[string]int64{"H100-80GB": 8}, MIGSlices: map[string]int64{"1g.5gb": 168}},
 			Pools: []fleetv1.PoolStatus{
 				{Name: "big", NodeTemplate: "h100", Nodes: fleetv1.NodeCounts{Text: "0/0"}},
 				{Name: "mig", NodeTemplate: "a100-mig", Nodes: fleetv1.NodeCounts{Text: "7/8"}, Message: "node mig-7: promised 56 nvidia.com/mig-1g.5gb, found 49"},
@@ -141,8 +142,8 @@ func TestTheOutput(t *testing.T) {
 		"releases-wide.golden":  func(b *bytes.Buffer) error { return writeReleases(b, releases, true) },
 		"sites.golden":          func(b *bytes.Buffer) error { return writeSites(b, sites, false, now) },
 		"sites-wide.golden":     func(b *bytes.Buffer) error { return writeSites(b, sites, true, now) },
-		"usage.golden":          func(b *bytes.Buffer) error { return writeTenants(b, tenants, false) },
-		"usage-wide.golden":     func(b *bytes.Buffer) error { return writeTenants(b, tenants, true) },
+		"usage.golden":          func(b *bytes.Buffer) error { return writeTenants(b, tenants) },
+		"usage-wide.golden":     func(b *bytes.Buffer) error { return writeUsage(b, []fleetv1.FleetMember{degraded}) },
 		"addons.golden":         func(b *bytes.Buffer) error { return writeAddonList(b, addonList, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,9 +165,7 @@ func tenant() fleetv1.Tenant {
 			MIGSlices: []fleetv1.MIGSliceQuota{{Profile: "1g.5gb", Count: ptr.To[int64](112)}},
 		}},
 		Status: fleetv1.TenantStatus{
-			Usage: fleetv1.Usage{Clusters: 1, Nodes: 6, VCPUs: 300, MemoryMiB: 2_969_601, GPUs: map[string]int64{"H100-80GB": 8}, MIGSlices: map[string]int64{"1g.5gb": 168}},
-			Clusters: []fleetv1.ClusterUsage{{Namespace: "team-vision", Name: "training",
-				Usage: fleetv1.Usage{Clusters: 1, Nodes: 6, VCPUs: 300, MemoryMiB: 2_969_600, GPUs: map[string]int64{"H100-80GB": 8}, MIGSlices: map[string]int64{"1g.5gb": 168}}}},
+			Usage:      fleetv1.Usage{Clusters: 1, Nodes: 6, VCPUs: 300, MemoryMiB: 2_969_601, GPUs: map[string]int64{"H100-80GB": 8}, MIGSlices: map[string]int64{"1g.5gb": 168}},
 			Conditions: []metav1.Condition{{Type: fleetv1.WithinQuotaCondition, Status: "False", Reason: "OverQuota", Message: "MIG slices 1g.5gb: 168 of 112 used. Scale down."}},
 		},
 	}

@@ -52,7 +52,7 @@ Pools that scale by themselves count at their maximum. With -o wide, what each c
 				if !out.forPeople() {
 					return out.objects(cmd.OutOrStdout(), c.Scheme(), tenants)
 				}
-				return writeTenants(cmd.OutOrStdout(), tenants.Items, out.wide())
+				return c.showUsage(cmd.Context(), cmd.OutOrStdout(), tenants.Items, out.wide())
 			}
 			tenant, err := c.tenant(cmd.Context(), args)
 			if err != nil {
@@ -61,7 +61,7 @@ Pools that scale by themselves count at their maximum. With -o wide, what each c
 			if !out.forPeople() {
 				return out.objects(cmd.OutOrStdout(), c.Scheme(), tenant)
 			}
-			return writeTenants(cmd.OutOrStdout(), []fleetv1.Tenant{*tenant}, out.wide())
+			return c.showUsage(cmd.Context(), cmd.OutOrStdout(), []fleetv1.Tenant{*tenant}, out.wide())
 		},
 		ValidArgsFunction: s.complete(tenantNames),
 	}
@@ -93,6 +93,38 @@ func (c *connection) tenant(ctx context.Context, args []string) (*fleetv1.Tenant
 		return nil, fmt.Errorf("get Tenant %s: %w", name, err)
 	}
 	return tenant, nil
+}
+
+func (c *connection) showUsage(ctx context.Context, out io.Writer, tenants []fleetv1.Tenant, wide bool) error {
+	if err := writeTenants(out, tenants); err != nil || !wide {
+		return err
+	}
+	var members []fleetv1.FleetMember
+	for i := range tenants {
+		found, err := c.membersOf(ctx, &tenants[i])
+		if err != nil {
+			return err
+		}
+		members = append(members, found...)
+	}
+	return writeUsage(out, members)
+}
+
+// membersOf looks into each namespace of the tenant, since its members may not look into all at once.
+func (c *connection) membersOf(ctx context.Context, tenant *fleetv1.Tenant) ([]fleetv1.FleetMember, error) {
+	namespaces := tenant.Spec.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{tenant.Name}
+	}
+	var members []fleetv1.FleetMember
+	for _, namespace := range namespaces {
+		var found fleetv1.FleetMemberList
+		if err := c.List(ctx, &found, client.InNamespace(namespace)); err != nil {
+			return nil, fmt.Errorf("list FleetMembers: %w", err)
+		}
+		members = append(members, found.Items...)
+	}
+	return slices.DeleteFunc(members, func(m fleetv1.FleetMember) bool { return m.Status.Tenant != tenant.Name }), nil
 }
 
 // amount is how much of one dimension there is. Limit is nil where there is none.
@@ -157,17 +189,13 @@ func (a amount) bar() string {
 	return strings.Repeat("█", int(filled)) + strings.Repeat("░", int(parts-filled)) + fmt.Sprintf(" %d %%", percent)
 }
 
-// writeTenants has a row for each dimension of each tenant; when wide, the ledger follows.
-func writeTenants(out io.Writer, tenants []fleetv1.Tenant, wide bool) error {
+// writeTenants has a row for each dimension of each tenant.
+func writeTenants(out io.Writer, tenants []fleetv1.Tenant) error {
 	var amounts []amount
-	var entries []ledgerEntry
-	for _, tenant := range tenants {
-		amounts = append(amounts, amountsOf(&tenant)...)
-		for _, cluster := range tenant.Status.Clusters {
-			entries = append(entries, ledgerEntry{tenant.Name, cluster})
-		}
+	for i := range tenants {
+		amounts = append(amounts, amountsOf(&tenants[i])...)
 	}
-	if err := writeTable(out, wide, []column[amount]{
+	if err := writeTable(out, false, []column[amount]{
 		{name: "Tenant", cell: func(a amount) string { return a.tenant }},
 		{name: "What", cell: func(a amount) string { return a.what }},
 		{name: "Used", cell: func(a amount) string { return strconv.FormatInt(a.used, 10) + a.unit }},
@@ -186,34 +214,32 @@ func writeTenants(out io.Writer, tenants []fleetv1.Tenant, wide bool) error {
 			_, _ = fmt.Fprintf(out, "\nTenant %s is over its quota: %s\n", tenant.Name, oneLine(c.Message))
 		}
 	}
-	if !wide || len(entries) == 0 {
+	return nil
+}
+
+// writeUsage has a row for each cluster, under the rows of its tenant.
+func writeUsage(out io.Writer, members []fleetv1.FleetMember) error {
+	if len(members) == 0 {
 		return nil
 	}
-	_, _ = fmt.Fprintln(out)
-	return writeLedger(out, entries)
-}
-
-type ledgerEntry struct {
-	tenant string
-	fleetv1.ClusterUsage
-}
-
-func writeLedger(out io.Writer, entries []ledgerEntry) error {
-	slices.SortFunc(entries, func(a, b ledgerEntry) int {
-		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	slices.SortFunc(members, func(a, b fleetv1.FleetMember) int {
+		return cmp.Or(cmp.Compare(a.Status.Tenant, b.Status.Tenant), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	return writeTable(out, true, []column[ledgerEntry]{
-		{name: "Tenant", cell: func(e ledgerEntry) string { return e.tenant }},
-		{name: "Cluster", cell: func(e ledgerEntry) string { return e.Namespace + "/" + e.Name }},
-		{name: "Nodes", cell: func(e ledgerEntry) string { return number(e.Usage.Nodes) }},
-		{name: "vCPUs", cell: func(e ledgerEntry) string { return number(e.Usage.VCPUs) }},
-		{name: "Memory", cell: func(e ledgerEntry) string {
-			return strconv.FormatFloat(float64(e.Usage.MemoryMiB)/mibPerGiB, 'f', -1, 64) + " GiB"
-		}},
-		{name: "GPUs", cell: func(e ledgerEntry) string { return counts(e.Usage.GPUs) }},
-		{name: "MIG slices", cell: func(e ledgerEntry) string { return counts(e.Usage.MIGSlices) }},
-	}, entries)
+	_, _ = fmt.Fprintln(out)
+	ofUsage := func(name string, cell func(fleetv1.Usage) string) column[fleetv1.FleetMember] {
+		return column[fleetv1.FleetMember]{name: name, cell: func(m fleetv1.FleetMember) string { return cell(m.Status.Usage) }}
+	}
+	return writeTable(out, false, []column[fleetv1.FleetMember]{
+		{name: "Tenant", cell: func(m fleetv1.FleetMember) string { return m.Status.Tenant }},
+		{name: "Cluster", cell: func(m fleetv1.FleetMember) string { return m.Namespace + "/" + m.Name }},
+		ofUsage("Nodes", func(u fleetv1.Usage) string { return strconv.FormatInt(u.Nodes, 10) }),
+		ofUsage("vCPUs", func(u fleetv1.Usage) string { return strconv.FormatInt(u.VCPUs, 10) }),
+		ofUsage("Memory", func(u fleetv1.Usage) string {
+			return strconv.FormatFloat(float64(u.MemoryMiB)/mibPerGiB, 'f', -1, 64) + " GiB"
+		}),
+		ofUsage("GPUs", func(u fleetv1.Usage) string { return counts(u.GPUs) }),
+		ofUsage("MIG slices", func(u fleetv1.Usage) string { return counts(u.MIGSlices) }),
+	}, members)
 }
 
 func counts(all map[string]int64) string {
