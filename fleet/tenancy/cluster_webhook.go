@@ -271,14 +271,17 @@ func refuseClass(cluster *clusterv1.Cluster, class *clusterv1.ClusterClass, syst
 	if class == nil {
 		return field.ErrorList{field.Invalid(path, ref.Name, "is not there"+fix)}
 	}
-	site := class.Labels[fleetv1.SiteLabel]
-	if site == "" || class.Labels[fleetv1.ReleaseLabel] == "" {
+	if !isOfRelease(class) {
 		return field.ErrorList{field.Invalid(path, ref.Name, "was not made from a Release"+fix)}
 	}
-	if own := cluster.Labels[fleetv1.SiteLabel]; own != site {
+	if site, own := class.Labels[fleetv1.SiteLabel], cluster.Labels[fleetv1.SiteLabel]; own != site {
 		return field.ErrorList{field.Invalid(path, ref.Name, fmt.Sprintf("is for site %s, and the Cluster's label %s says %q%s", site, fleetv1.SiteLabel, own, fix))}
 	}
 	return nil
+}
+
+func isOfRelease(class *clusterv1.ClusterClass) bool {
+	return class != nil && class.Labels[fleetv1.SiteLabel] != "" && class.Labels[fleetv1.ReleaseLabel] != ""
 }
 
 // refuseUnset keeps sizes from being left open that were given before: Cluster API would leave the machines that are there,
@@ -323,7 +326,7 @@ func refuseNew(tenant *fleetv1.Tenant, q request) field.ErrorList {
 	if owner := q.cluster.Labels[fleetv1.TenantLabel]; owner != "" && owner != tenant.Name {
 		wrong = append(wrong, field.Invalid(labels.Key(fleetv1.TenantLabel), owner, fmt.Sprintf("namespace %s is that of tenant %s; leave the label out", q.cluster.Namespace, tenant.Name)))
 	}
-	if site := q.cluster.Labels[fleetv1.SiteLabel]; q.changesLabel(fleetv1.SiteLabel) && !mayUse(tenant.Spec.Sites, site) {
+	if site := q.cluster.Labels[fleetv1.SiteLabel]; isOfRelease(q.class) && q.changesLabel(fleetv1.SiteLabel) && !mayUse(tenant.Spec.Sites, site) {
 		wrong = append(wrong, notAllowed(labels.Key(fleetv1.SiteLabel), site, tenant, "sites", tenant.Spec.Sites))
 	}
 	if template := singleNodeTemplate(q.class); template != "" && q.changesClass() && !mayUse(tenant.Spec.NodeTemplates, template) {

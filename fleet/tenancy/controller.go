@@ -79,7 +79,10 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 	}})
 	ofLabel := handler.EnqueueRequestsFromMapFunc(tenantOfLabel)
 	ofNamespace := handler.EnqueueRequestsFromMapFunc(r.tenantOfNamespace)
-	specChanged := builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))
+	specChanged := predicate.GenerationChangedPredicate{}
+	maximumChanged := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation] != e.ObjectNew.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation]
+	}}
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&fleetv1.Tenant{}).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.tenantsNaming)).
@@ -87,9 +90,10 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 		Watches(&rbacv1.RoleBinding{}, ofLabel).
 		Watches(&rbacv1.ClusterRole{}, ofLabel).
 		Watches(&rbacv1.ClusterRoleBinding{}, ofLabel).
-		Watches(&clusterv1.Cluster{}, ofNamespace, specChanged).
-		Watches(&clusterv1.MachineDeployment{}, ofNamespace, specChanged). // pools that the autoscaler scales
-		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&clusterv1.Cluster{}, ofNamespace, builder.WithPredicates(specChanged)).
+		// Pools that the autoscaler scales.
+		Watches(&clusterv1.MachineDeployment{}, ofNamespace, builder.WithPredicates(predicate.Or[client.Object](specChanged, maximumChanged))).
+		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(r.everyTenant), builder.WithPredicates(specChanged)).
 		Watches(&fleetv1.FleetMember{}, ofNamespace, usageChanged).
 		WithOptions(options.Controller).
 		Named("tenant").

@@ -102,6 +102,9 @@ func (p platform) refusesClusters(t *testing.T) {
 				return
 			}
 			expectRefused(t, err, c.want)
+			if name == "one without a topology" && strings.Contains(err.Error(), "spec.sites") {
+				t.Errorf("it is also told to name a site, which would not help: %v", err)
+			}
 		})
 	}
 
