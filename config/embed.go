@@ -8,13 +8,13 @@ import (
 )
 
 //go:embed infrastructure/crd/bases/*.yaml infrastructure/webhook/manifests.yaml
-//go:embed fleet/crd/bases/*.yaml fleet/webhook/manifests.yaml fleet/rbac/tenant_roles.yaml
+//go:embed fleet/crd/bases/*.yaml fleet/rbac/tenant_roles.yaml
 var manifests embed.FS
 
 // Infrastructure holds crd/bases and webhook/manifests.yaml of the infrastructure provider, as generated from the source.
 func Infrastructure() fs.FS { return below("infrastructure") }
 
-// Fleet holds the same of the fleet manager, and the roles of tenants.
+// Fleet holds crd/bases of the fleet manager, and the roles of tenants. Its webhooks are [FleetWebhooks].
 func Fleet() fs.FS { return below("fleet") }
 
 // below cannot fail: the folder is embedded above.

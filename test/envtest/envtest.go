@@ -3,7 +3,6 @@
 package envtest
 
 import (
-	"bytes"
 	"context"
 	"io/fs"
 	"net/http"
@@ -21,7 +20,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	kuberuntime "k8s.io/apimachinery/pkg/runtime"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	bootstrapv1 "sigs.k8s.io/cluster-api/api/bootstrap/kubeadm/v1beta2"
@@ -36,6 +34,7 @@ import (
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/config"
 	"github.com/sendan-io/sendan/controllers/webhooks"
 )
 
@@ -59,13 +58,15 @@ type Env struct {
 	CertDir string
 	// Kubeconfig is a file that reaches the API server as Config does, for programs.
 	Kubeconfig string
+
+	webhooks crenvtest.WebhookInstallOptions
 }
 
 // Start starts an API server that lives as long as the test. It takes seconds, so a package calls it
 // from one test and runs the others as its subtests. Without the programs to start the test is
 // skipped, except where CI=true: there it fails. The webhooks are those of the infrastructure provider,
 // and of the fleet manager those that the given functions serve.
-func Start(t *testing.T, fleet ...func(ctrl.Manager) error) *Env {
+func Start(t testing.TB, fleet ...func(ctrl.Manager) error) *Env {
 	t.Helper()
 	env := &Env{Scheme: NewScheme(t), AssetsDir: AssetsDir(t)}
 	ctrl.SetLogger(logr.Discard()) // refusals are looked at where they arrive
@@ -83,7 +84,7 @@ func Start(t *testing.T, fleet ...func(ctrl.Manager) error) *Env {
 			Paths: []string{filepath.Join(root(t), "config", "infrastructure", "webhook", "manifests.yaml")},
 		},
 	}
-	config, err := server.Start()
+	reached, err := server.Start()
 	// Also after a failed start, which may leave one of the two running.
 	t.Cleanup(func() {
 		if err := server.Stop(); err != nil {
@@ -93,21 +94,22 @@ func Start(t *testing.T, fleet ...func(ctrl.Manager) error) *Env {
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
 	}
-	env.Config = config
-	if env.Client, err = client.New(config, client.Options{Scheme: env.Scheme}); err != nil {
+	env.Config = reached
+	if env.Client, err = client.New(reached, client.Options{Scheme: env.Scheme}); err != nil {
 		t.Fatalf("make a client: %v", err)
 	}
-	env.CertDir = server.WebhookInstallOptions.LocalServingCertDir
+	env.webhooks = server.WebhookInstallOptions
+	env.CertDir = env.webhooks.LocalServingCertDir
 	env.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(env.Kubeconfig, server.KubeConfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	serveWebhooks(t, env, server.WebhookInstallOptions, fleet)
+	serveWebhooks(t, env, fleet)
 	return env
 }
 
 // AssetsDir is the directory of the pinned tools; the test is skipped, or fails in CI, without it.
-func AssetsDir(t *testing.T) string {
+func AssetsDir(t testing.TB) string {
 	t.Helper()
 	directory := os.Getenv(assets)
 	switch {
@@ -121,7 +123,7 @@ func AssetsDir(t *testing.T) string {
 }
 
 // NewScheme knows the kinds of Kubernetes, Cluster API and Sendan.
-func NewScheme(t *testing.T) *kuberuntime.Scheme {
+func NewScheme(t testing.TB) *kuberuntime.Scheme {
 	t.Helper()
 	scheme := kuberuntime.NewScheme()
 	for _, add := range []func(*kuberuntime.Scheme) error{
@@ -136,10 +138,10 @@ func NewScheme(t *testing.T) *kuberuntime.Scheme {
 }
 
 // serveWebhooks returns when the webhooks answer, so that the first write of a test meets them.
-func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptions, fleet []func(ctrl.Manager) error) {
+func serveWebhooks(t testing.TB, env *Env, fleet []func(ctrl.Manager) error) {
 	t.Helper()
 	server := webhook.NewServer(webhook.Options{
-		Host: options.LocalServingHost, Port: options.LocalServingPort, CertDir: options.LocalServingCertDir,
+		Host: env.webhooks.LocalServingHost, Port: env.webhooks.LocalServingPort, CertDir: env.CertDir,
 	})
 	manager, err := ctrl.NewManager(env.Config, ctrl.Options{
 		Scheme: env.Scheme, WebhookServer: server, Metrics: metricsserver.Options{BindAddress: "0"},
@@ -154,7 +156,23 @@ func serveWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptio
 	}
 	Run(t, manager)
 	Eventually(t, webhookStartTimeout, func() error { return server.StartedChecker()(nil) })
-	installFleetWebhooks(t, env, options, server.WebhookMux())
+	if len(fleet) == 0 {
+		return
+	}
+	mux := server.WebhookMux()
+	installFleetWebhooks(t, env, env.webhooks, func(path string) bool {
+		_, pattern := mux.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}})
+		return pattern != ""
+	})
+}
+
+// CallFleetManager makes the API server call all webhooks of the fleet manager, which a program serves at that port with the
+// certificate in CertDir.
+func (env *Env) CallFleetManager(t testing.TB, port int) {
+	t.Helper()
+	options := env.webhooks
+	options.LocalServingPort = port
+	installFleetWebhooks(t, env, options, func(string) bool { return true })
 }
 
 // Run runs a manager as long as the test.
@@ -170,26 +188,15 @@ func Run(t testing.TB, manager ctrl.Manager) {
 }
 
 // installFleetWebhooks makes the API server call those webhooks of the fleet manager that are served.
-func installFleetWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInstallOptions, served *http.ServeMux) {
+func installFleetWebhooks(t testing.TB, env *Env, options crenvtest.WebhookInstallOptions, isServed func(path string) bool) {
 	t.Helper()
-	file := filepath.Join(root(t), "config", "fleet", "webhook", "manifests.yaml")
-	manifests, err := os.ReadFile(file)
+	packaged, err := config.FleetWebhooks()
 	if err != nil {
 		t.Fatal(err)
 	}
-	isServed := func(config admissionregistrationv1.WebhookClientConfig) bool {
-		_, pattern := served.Handler(&http.Request{Method: http.MethodPost, URL: &url.URL{Path: *config.Service.Path}})
-		return pattern != ""
-	}
-	mutating, validating := &admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
-	for _, into := range []any{mutating, validating} {
-		if err := decoder.Decode(into); err != nil {
-			t.Fatalf("read %s: %v", file, err)
-		}
-	}
-	mutating.Webhooks = slices.DeleteFunc(mutating.Webhooks, func(w admissionregistrationv1.MutatingWebhook) bool { return !isServed(w.ClientConfig) })
-	validating.Webhooks = slices.DeleteFunc(validating.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool { return !isServed(w.ClientConfig) })
+	mutating, validating := &packaged.Mutating, &packaged.Validating
+	mutating.Webhooks = slices.DeleteFunc(mutating.Webhooks, func(w admissionregistrationv1.MutatingWebhook) bool { return !isServed(*w.ClientConfig.Service.Path) })
+	validating.Webhooks = slices.DeleteFunc(validating.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool { return !isServed(*w.ClientConfig.Service.Path) })
 	options.MutatingWebhooks = []*admissionregistrationv1.MutatingWebhookConfiguration{mutating}
 	options.ValidatingWebhooks = []*admissionregistrationv1.ValidatingWebhookConfiguration{validating}
 	if err := options.ModifyWebhookDefinitions(); err != nil {
@@ -203,7 +210,7 @@ func installFleetWebhooks(t *testing.T, env *Env, options crenvtest.WebhookInsta
 }
 
 // Eventually polls until check passes, and fails the test with its last error at the deadline.
-func Eventually(t *testing.T, timeout time.Duration, check func() error) {
+func Eventually(t testing.TB, timeout time.Duration, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -230,7 +237,7 @@ func contractLabels() map[string]string {
 
 // clusterAPIResources are the kinds of the Cluster API version that go.mod requires. They come
 // without conversion webhooks, so only the stored version can be used.
-func clusterAPIResources(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
+func clusterAPIResources(t testing.TB) []*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	module := moduleDir(t, "sigs.k8s.io/cluster-api")
 	var all []*apiextensionsv1.CustomResourceDefinition
@@ -242,7 +249,7 @@ func clusterAPIResources(t *testing.T) []*apiextensionsv1.CustomResourceDefiniti
 	return all
 }
 
-func customResources(t *testing.T, directory string, labels map[string]string) []*apiextensionsv1.CustomResourceDefinition {
+func customResources(t testing.TB, directory string, labels map[string]string) []*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	files, err := fs.Glob(os.DirFS(directory), "*.yaml")
 	if err != nil || len(files) == 0 {
@@ -267,7 +274,7 @@ func customResources(t *testing.T, directory string, labels map[string]string) [
 }
 
 // root is the repository's, found from this file.
-func root(t *testing.T) string {
+func root(t testing.TB) string {
 	t.Helper()
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
@@ -277,12 +284,12 @@ func root(t *testing.T) string {
 }
 
 // RepositoryFile is the path of a file of this repository.
-func RepositoryFile(t *testing.T, elements ...string) string {
+func RepositoryFile(t testing.TB, elements ...string) string {
 	t.Helper()
 	return filepath.Join(append([]string{root(t)}, elements...)...)
 }
 
-func moduleDir(t *testing.T, module string) string {
+func moduleDir(t testing.TB, module string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module)
 	command.Dir = root(t)

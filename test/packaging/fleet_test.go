@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/sendan-io/sendan/config"
 	"github.com/sendan-io/sendan/test/envtest"
 )
 
@@ -26,6 +28,7 @@ func TestTheComponentsOfTheFleetManager(t *testing.T) {
 	t.Run("nothing is left to fill in", func(t *testing.T) { haveNoVariables(t, all) })
 	t.Run("every kind is there, and those that belong to a Cluster move with it", func(t *testing.T) { areAllThere(t, all) })
 	t.Run("its webhooks are asked before those of Cluster API", func(t *testing.T) { comeBeforeClusterAPI(t, all) })
+	t.Run("tests and the demo ask the same webhooks", func(t *testing.T) { areThoseOfTests(t, all) })
 	t.Run("the manager learns its namespace", func(t *testing.T) { learnsItsNamespace(t, all) })
 }
 
@@ -64,6 +67,36 @@ func comeBeforeClusterAPI(t *testing.T, all []unstructured.Unstructured) {
 		if ours.Name != "admission-sendan-fleet" || ours.Name >= theirs {
 			t.Errorf("%s is not what the source calls it, or not before %s", ours.Name, theirs)
 		}
+	}
+}
+
+// areThoseOfTests: but for where they are served, which is different in each place.
+func areThoseOfTests(t *testing.T, all []unstructured.Unstructured) {
+	want, err := config.FleetWebhooks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conditions := 0
+	for _, packaged := range typed[admissionregistrationv1.MutatingWebhookConfiguration](t, all, "MutatingWebhookConfiguration") {
+		for i := range packaged.Webhooks {
+			packaged.Webhooks[i].ClientConfig.Service, want.Mutating.Webhooks[i].ClientConfig.Service = nil, nil
+			conditions += len(packaged.Webhooks[i].MatchConditions)
+		}
+		if diff := cmp.Diff(want.Mutating.Webhooks, packaged.Webhooks); diff != "" {
+			t.Errorf("the package has other mutating webhooks: %s", diff)
+		}
+	}
+	for _, packaged := range typed[admissionregistrationv1.ValidatingWebhookConfiguration](t, all, "ValidatingWebhookConfiguration") {
+		for i := range packaged.Webhooks {
+			packaged.Webhooks[i].ClientConfig.Service, want.Validating.Webhooks[i].ClientConfig.Service = nil, nil
+			conditions += len(packaged.Webhooks[i].MatchConditions)
+		}
+		if diff := cmp.Diff(want.Validating.Webhooks, packaged.Webhooks); diff != "" {
+			t.Errorf("the package has other validating webhooks: %s", diff)
+		}
+	}
+	if conditions == 0 {
+		t.Error("the package asks them whatever is written")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -71,7 +72,24 @@ func providers(toolsDir string) ([]provider, error) {
 		}
 		all = append(all, provider{manager: manager, objects: objects})
 	}
-	return all, nil
+	webhooks, err := fleetWebhooks()
+	return append(all, provider{manager: FleetManager, objects: webhooks}), err
+}
+
+func fleetWebhooks() ([]*unstructured.Unstructured, error) {
+	webhooks, err := config.FleetWebhooks()
+	if err != nil {
+		return nil, fmt.Errorf("read the webhooks of %s: %w", FleetManager, err)
+	}
+	var objects []*unstructured.Unstructured
+	for _, typed := range []any{&webhooks.Mutating, &webhooks.Validating} {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, &unstructured.Unstructured{Object: content})
+	}
+	return objects, nil
 }
 
 // readManifests reads every YAML file below root.
