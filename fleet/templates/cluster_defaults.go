@@ -31,9 +31,11 @@ type clusterInput struct {
 	// old is nil for a create.
 	old *clusterv1.Cluster
 	// tenant is nil in a namespace of nobody.
-	tenant   *fleetv1.Tenant
-	sites    []fleetv1.Site
-	releases []fleetv1.Release
+	tenant *fleetv1.Tenant
+	// goneTenant is whose namespace it was.
+	goneTenant string
+	sites      []fleetv1.Site
+	releases   []fleetv1.Release
 	// classes of all releases.
 	classes   []clusterv1.ClusterClass
 	namespace string // of the classes
@@ -61,6 +63,10 @@ func (in clusterInput) classNamed(name string) *clusterv1.ClusterClass {
 
 // fillIn completes a Cluster. What it writes is owned by nobody, so that applying the user's file again changes nothing.
 func fillIn(in clusterInput) field.ErrorList {
+	if in.goneTenant != "" && in.old == nil {
+		return field.ErrorList{field.Forbidden(field.NewPath("metadata", "namespace"),
+			fmt.Sprintf("namespace %s is that of Tenant %s, which is gone or being deleted; use one of another tenant", in.cluster.Namespace, in.goneTenant))}
+	}
 	in.keepOld()
 	in.followClassRef()
 	site, wrong := in.chooseSite()
@@ -186,13 +192,20 @@ func (in clusterInput) byName(name, version string, hasVersion bool) (*fleetv1.R
 	switch {
 	case release == nil:
 		return nil, field.NotSupported(labelPath(fleetv1.ReleaseLabel), name, in.releaseNames())
-	case release.Status.Phase == fleetv1.ReleaseExpired:
+	case release.Status.Phase == fleetv1.ReleaseExpired && !in.wasMadeBefore():
 		return nil, field.Invalid(labelPath(fleetv1.ReleaseLabel), name, "the release has expired; "+in.alternatives())
 	case hasVersion && version != release.Spec.KubernetesVersion:
 		return nil, field.Invalid(field.NewPath("spec", "topology", "version"), version,
 			fmt.Sprintf("release %s has %s; leave the version out, or choose another release", name, release.Spec.KubernetesVersion))
 	}
 	return release, nil
+}
+
+// wasMadeBefore reports that a Cluster comes with what Cluster API once gave it: `clusterctl move` brings it here, or somebody
+// restores it. It is not a new one, and its release may have expired since it was.
+func (in clusterInput) wasMadeBefore() bool {
+	spec := in.cluster.Spec
+	return in.old == nil && spec.ControlPlaneEndpoint.IsValid() && spec.InfrastructureRef.IsDefined() && spec.ControlPlaneRef.IsDefined()
 }
 
 func (in clusterInput) releaseNames() []string {
@@ -340,12 +353,12 @@ func belongs(class *clusterv1.ClusterClass, labels map[string]string, release *f
 		class.Labels[fleetv1.SingleNodeLabel] == labels[fleetv1.SingleNodeLabel]
 }
 
-// gainsBy reports that the Cluster has a pool that only the newer class knows, while all else is the same in both. Templates
-// with equal names are equal.
+// gainsBy reports that the Cluster has a pool that only the newer class knows, while all else is the same in both.
 func (in clusterInput) gainsBy(has, newer *clusterv1.ClusterClass) bool {
-	if has.Spec.Infrastructure.TemplateRef != newer.Spec.Infrastructure.TemplateRef ||
-		has.Spec.ControlPlane.TemplateRef != newer.Spec.ControlPlane.TemplateRef ||
-		has.Spec.ControlPlane.MachineInfrastructure.TemplateRef != newer.Spec.ControlPlane.MachineInfrastructure.TemplateRef {
+	differ := func(a, b clusterv1.ClusterClassTemplateReference) bool { return contentOf(a) != contentOf(b) }
+	if differ(has.Spec.Infrastructure.TemplateRef, newer.Spec.Infrastructure.TemplateRef) ||
+		differ(has.Spec.ControlPlane.TemplateRef, newer.Spec.ControlPlane.TemplateRef) ||
+		differ(has.Spec.ControlPlane.MachineInfrastructure.TemplateRef, newer.Spec.ControlPlane.MachineInfrastructure.TemplateRef) {
 		return false
 	}
 	gains := false
@@ -356,7 +369,7 @@ func (in clusterInput) gainsBy(has, newer *clusterv1.ClusterClass) bool {
 			return false
 		case old == nil:
 			gains = true
-		case old.Infrastructure.TemplateRef != updated.Infrastructure.TemplateRef || old.Bootstrap.TemplateRef != updated.Bootstrap.TemplateRef:
+		case differ(old.Infrastructure.TemplateRef, updated.Infrastructure.TemplateRef) || differ(old.Bootstrap.TemplateRef, updated.Bootstrap.TemplateRef):
 			return false
 		}
 	}

@@ -60,6 +60,14 @@ func cluster(labels map[string]string, pools ...clusterv1.MachineDeploymentTopol
 	return cluster
 }
 
+// restored has what Cluster API has given it, as `clusterctl move` brings it.
+func restored(cluster *clusterv1.Cluster) *clusterv1.Cluster {
+	ref := clusterv1.ContractVersionedObjectReference{APIGroup: "example.com", Kind: "Thing", Name: cluster.Name}
+	cluster.Spec.InfrastructureRef, cluster.Spec.ControlPlaneRef = ref, ref
+	cluster.Spec.ControlPlaneEndpoint = clusterv1.APIEndpoint{Host: "192.0.2.10", Port: 6443}
+	return cluster
+}
+
 func pool(class string) clusterv1.MachineDeploymentTopology {
 	return clusterv1.MachineDeploymentTopology{Name: class, Class: class, Replicas: ptr.To[int32](1)}
 }
@@ -71,6 +79,22 @@ func tenant(change ...func(*fleetv1.TenantSpec)) *fleetv1.Tenant {
 		c(&tenant.Spec)
 	}
 	return tenant
+}
+
+func TestNothingIsMadeInTheNamespaceOfATenantThatIsGone(t *testing.T) {
+	in := fleetOf([]*fleetv1.Site{tokyo()}, release("new", "v1.36.3"))
+	in.cluster, in.goneTenant = cluster(nil, pool("a100-mig")), "vision"
+	wantError(t, fillIn(in), "metadata.namespace", "namespace team is that of Tenant vision, which is gone or being deleted")
+
+	in.goneTenant = ""
+	if wrong := fillIn(in); len(wrong) > 0 {
+		t.Fatal(wrong)
+	}
+	in.goneTenant, in.old = "vision", in.cluster.DeepCopy()
+	in.cluster.Spec.Topology.Workers.MachineDeployments[0].Replicas = ptr.To[int32](0)
+	if wrong := fillIn(in); len(wrong) > 0 {
+		t.Errorf("what is there cannot shrink: %v", wrong)
+	}
 }
 
 func TestAClusterGetsWhatItDoesNotSay(t *testing.T) {
@@ -114,6 +138,7 @@ func TestWhichReleaseANewClusterGets(t *testing.T) {
 		"a version that has expired":      {cluster: cluster(nil), version: "v1.33.1", wrong: []string{"spec.topology.version", `"v1.33.1"`}},
 		"by name":                         {cluster: cluster(map[string]string{fleetv1.ReleaseLabel: "tired"}), want: "tired"},
 		"by name, expired":                {cluster: cluster(map[string]string{fleetv1.ReleaseLabel: "gone"}), wrong: []string{"metadata.labels[fleet.sendan.io/release]", "has expired", "there are a, b, c, edge, preview, tired"}},
+		"by name, expired, but restored":  {cluster: restored(cluster(map[string]string{fleetv1.ReleaseLabel: "gone"})), want: "gone"},
 		"by a name that nobody has":       {cluster: cluster(map[string]string{fleetv1.ReleaseLabel: "x"}), wrong: []string{"metadata.labels[fleet.sendan.io/release]", `"x"`, `"a", "b"`}},
 		"by name with another version":    {cluster: cluster(map[string]string{fleetv1.ReleaseLabel: "a"}), version: "v1.36.3", wrong: []string{"spec.topology.version", "release a has v1.35.5"}},
 		"an unknown site":                 {cluster: cluster(map[string]string{fleetv1.SiteLabel: "kyoto"}), wrong: []string{"metadata.labels[fleet.sendan.io/site]", `"kyoto"`, `"tokyo"`}},

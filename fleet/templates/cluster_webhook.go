@@ -106,25 +106,30 @@ func (a clusterAdmission) gather(ctx context.Context, namespace string) (cluster
 		}
 	}
 	in.sites, in.releases, in.classes = sites.Items, releases.Items, classes.Items
-	tenant, err := a.tenantOf(ctx, namespace)
-	in.tenant = tenant
+	err := a.addTenant(ctx, &in, namespace)
 	return in, err
 }
 
-func (a clusterAdmission) tenantOf(ctx context.Context, namespace string) (*fleetv1.Tenant, error) {
+func (a clusterAdmission) addTenant(ctx context.Context, in *clusterInput, namespace string) error {
 	var object corev1.Namespace
 	if err := a.reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
-		return nil, client.IgnoreNotFound(err)
+		return client.IgnoreNotFound(err)
 	}
 	name := object.Labels[fleetv1.TenantLabel]
 	if name == "" {
-		return nil, nil
+		return nil
 	}
 	tenant := &fleetv1.Tenant{}
-	if err := a.reader.Get(ctx, client.ObjectKey{Name: name}, tenant); err != nil {
-		return nil, fmt.Errorf("read Tenant %s of namespace %s: %w", name, namespace, err)
+	err := a.reader.Get(ctx, client.ObjectKey{Name: name}, tenant)
+	switch {
+	case apierrors.IsNotFound(err):
+		in.goneTenant = name
+	case err != nil:
+		return fmt.Errorf("read Tenant %s of namespace %s: %w", name, namespace, err)
+	default:
+		in.tenant = tenant
 	}
-	return tenant, nil
+	return nil
 }
 
 // ValidateCreate implements [admission.Validator].

@@ -29,7 +29,7 @@ type Compiled struct {
 	// Classes are the one for clusters with a control plane of their own, and one for each template that may stand alone.
 	// There are none where control planes are not possible.
 	Classes []*clusterv1.ClusterClass
-	// Templates are what the classes refer to. Equal ones are shared, by releases as well.
+	// Templates are what the classes refer to. Each is of one class.
 	Templates []client.Object
 	// Offered are the node templates that the site has everything for.
 	Offered []string
@@ -54,9 +54,9 @@ func Compile(release *fleetv1.Release, site *fleetv1.Site, namespace string) Com
 			c.addClass(c.class(node.name, c.singleNode(node), c.infrastructure(c.site.singleNodeEndpoint())))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.templates)) {
-		c.out.Templates = append(c.out.Templates, c.templates[name])
-	}
+	slices.SortFunc(c.out.Templates, func(a, b client.Object) int {
+		return cmp.Or(strings.Compare(kindOf(a).Kind, kindOf(b).Kind), strings.Compare(a.GetName(), b.GetName()))
+	})
 	return c.out
 }
 
@@ -66,7 +66,8 @@ type compiler struct {
 	namespace string
 	out       Compiled
 	nodes     []located
-	templates map[string]client.Object // by kind and name
+	// templates by kind and name, before they have been given to classes.
+	templates map[string]client.Object
 }
 
 // located is a resolved template with what the site calls its flavor and image.
@@ -145,13 +146,23 @@ func (c *compiler) machineMetadata(node located) clusterv1.ObjectMeta {
 	if len(node.shape.Devices) > 0 {
 		annotations[fleetv1.DevicesAnnotation] = devicesText(node.shape.Devices)
 	}
-	if node.spec.GPU != nil && node.spec.GPU.Vendor != fleetv1.GPUVendorAMD && node.image.Driver.Version != "" {
-		annotations[fleetv1.DriverVersionAnnotation] = node.image.Driver.Version
+	if driver := promisedDriver(node); driver != "" {
+		annotations[fleetv1.DriverVersionAnnotation] = driver
 	}
 	if node.spec.BurnIn.ConditionType != "" {
 		annotations[fleetv1.BurnInAnnotation] = fmt.Sprintf("%s=%d", node.spec.BurnIn.ConditionType, cmp.Or(node.spec.BurnIn.TimeoutSeconds, defaultBurnInSeconds))
 	}
 	return clusterv1.ObjectMeta{Labels: map[string]string{fleetv1.NodeTemplateLabel: node.name}, Annotations: annotations}
+}
+
+// promisedDriver is the version that nodes have to say they run. AMD's node labeller tells it only where it is asked to, and never of
+// the kernel's own amdgpu, so it is promised only by a template that pins it.
+func promisedDriver(node located) string {
+	gpu := node.spec.GPU
+	if gpu == nil || gpu.Vendor == fleetv1.GPUVendorAMD && gpu.Driver == (fleetv1.GPUDriver{}) {
+		return ""
+	}
+	return node.image.Driver.Version
 }
 
 // defaultBurnInSeconds is the API's default, for specs that have not been through the API server.
@@ -282,11 +293,41 @@ func (c *compiler) class(singleNode string, controlPlane clusterv1.ControlPlaneC
 	return class
 }
 
+// addClass names a class by its content, and gives it templates of its own. Cluster API makes a class an owner of all its
+// templates, and `clusterctl move` fails on a template with an owner in a namespace that it does not move.
 func (c *compiler) addClass(class *clusterv1.ClusterClass) {
 	prefix := strings.TrimSuffix(c.release.Name+"-"+c.site.Name+"-"+class.Labels[fleetv1.SingleNodeLabel], "-")
 	class.TypeMeta = metav1.TypeMeta{APIVersion: clusterv1.GroupVersion.String(), Kind: "ClusterClass"}
 	class.Namespace, class.Name = c.namespace, prefix+"-"+hash(class.Spec)
 	c.out.Classes = append(c.out.Classes, class)
+	own := map[string]bool{}
+	for _, ref := range templateRefs(class) {
+		template := c.templates[ref.Kind+"/"+ref.Name].DeepCopyObject().(client.Object) //nolint:forcetypeassert // a copy of one
+		ref.Name += "-" + hash(class.Name)
+		template.SetName(ref.Name)
+		if key := ref.Kind + "/" + ref.Name; !own[key] {
+			own[key] = true
+			c.out.Templates = append(c.out.Templates, template)
+		}
+	}
+}
+
+// templateRefs are all that a class has.
+func templateRefs(class *clusterv1.ClusterClass) []*clusterv1.ClusterClassTemplateReference {
+	spec := &class.Spec
+	refs := []*clusterv1.ClusterClassTemplateReference{
+		&spec.Infrastructure.TemplateRef, &spec.ControlPlane.TemplateRef, &spec.ControlPlane.MachineInfrastructure.TemplateRef,
+	}
+	for i := range spec.Workers.MachineDeployments {
+		pool := &spec.Workers.MachineDeployments[i]
+		refs = append(refs, &pool.Bootstrap.TemplateRef, &pool.Infrastructure.TemplateRef)
+	}
+	return refs
+}
+
+// contentOf is the part of a template's name that is the same in every class that has an equal one.
+func contentOf(ref clusterv1.ClusterClassTemplateReference) string {
+	return ref.Kind + "/" + ref.Name[:strings.LastIndex(ref.Name, "-")]
 }
 
 // add gives a template a name by its content and keeps it, once.

@@ -136,32 +136,63 @@ func TestWhatASiteLacksIsNotOfferedThere(t *testing.T) {
 }
 
 func TestNamesAreHashesOfTheContent(t *testing.T) {
-	names := func(release *fleetv1.Release, site *fleetv1.Site) map[string]bool {
-		all := map[string]bool{}
-		for _, object := range Compile(release, site, classes).Templates {
-			all[object.GetName()] = true
+	type names struct{ whole, content []string }
+	namesIn := func(release *fleetv1.Release) (all names) {
+		for _, ref := range templateRefs(Compile(release, tokyo(), classes).Classes[0]) {
+			all.whole, all.content = append(all.whole, ref.Name), append(all.content, contentOf(*ref))
 		}
 		return all
 	}
-	shared := func(a, b map[string]bool) (n int) {
-		for name := range a {
-			if b[name] {
+	shared := func(a, b []string) (n int) {
+		for _, name := range a {
+			if slices.Contains(b, name) {
 				n++
 			}
 		}
 		return n
 	}
-	first := names(testRelease("r1", catalog(), "a100-mig", "h100"), tokyo())
-	if again := names(testRelease("r2", catalog(), "h100", "a100-mig"), tokyo()); len(again) != len(first) || shared(first, again) != len(first) {
-		t.Error("an equal release of another name does not share its templates")
+	first := namesIn(testRelease("r1", catalog(), "a100-mig", "h100"))
+	if again := namesIn(testRelease("r1", catalog(), "a100-mig", "h100")); !slices.Equal(again.whole, first.whole) {
+		t.Errorf("the same release has the templates %v and %v", first.whole, again.whole)
+	}
+	// Their content is told apart from whose they are, so that a class can be compared with another.
+	other := namesIn(testRelease("r2", catalog(), "h100", "a100-mig"))
+	if shared(first.content, other.content) != len(first.content) || shared(first.whole, other.whole) != 0 {
+		t.Errorf("an equal release of another name has the templates %v, want those of %v, but its own", other.whole, first.whole)
 	}
 	changed := catalog()
 	template := a100MIG()
 	template.GPU.MIGLayout.Uniform = "all-2g"
 	changed["a100-mig"] = template
 	// The machine template and the bootstrap template of the pool, and nothing else.
-	if again := names(testRelease("r3", changed, "a100-mig", "h100"), tokyo()); shared(first, again) != len(first)-2 {
-		t.Errorf("%d of %d templates are shared after one node template changed, want all but two", shared(first, again), len(first))
+	if again := namesIn(testRelease("r3", changed, "a100-mig", "h100")); shared(first.content, again.content) != len(first.content)-2 {
+		t.Errorf("after one node template changed the templates are %v, want %v but for two", again.content, first.content)
+	}
+}
+
+// A template with two owners, of which one is not moved, stops `clusterctl move`.
+func TestNoTwoClassesHaveATemplateInCommon(t *testing.T) {
+	owners := map[string]string{}
+	for _, release := range []*fleetv1.Release{testRelease("r1", catalog(), "a100-mig", "npu"), testRelease("r2", catalog(), "a100-mig", "npu")} {
+		for _, site := range []*fleetv1.Site{tokyo(), osaka()} {
+			compiled := Compile(release, site, classes)
+			made := map[string]bool{}
+			for _, template := range compiled.Templates {
+				made[kindOf(template).Kind+"/"+template.GetName()] = true
+			}
+			for _, class := range compiled.Classes {
+				for _, ref := range templateRefs(class) {
+					key := ref.Kind + "/" + ref.Name
+					if owner := owners[key]; owner != "" && owner != class.Name {
+						t.Errorf("%s is in %s and in %s", key, owner, class.Name)
+					}
+					if !made[key] {
+						t.Errorf("%s refers to %s, which is not made", class.Name, key)
+					}
+					owners[key] = class.Name
+				}
+			}
+		}
 	}
 }
 
@@ -189,6 +220,39 @@ func TestAClusterOfOneMachineTakesPodsAndHasNoLoadBalancer(t *testing.T) {
 	}
 	if class.Spec.ControlPlane.Metadata.Annotations[fleetv1.DevicesAnnotation] != "example.com/npu=4" {
 		t.Errorf("its machine has the annotations %v", class.Spec.ControlPlane.Metadata.Annotations)
+	}
+}
+
+func TestANodeWithAMDsGPUsIsHeldToADriverThatItsTemplatePins(t *testing.T) {
+	pinned := fleetv1.NodeTemplateSpec{Flavor: "mi300x-8", ImageFamily: "ubuntu-24.04", Generation: "CDNA3", GPU: &fleetv1.GPU{
+		Vendor: fleetv1.GPUVendorAMD, Model: "MI300X-192GB", Count: 8, Driver: fleetv1.GPUDriver{Version: "6.12.12"},
+	}}
+	unpinned := *pinned.DeepCopy()
+	unpinned.GPU.Driver = fleetv1.GPUDriver{}
+	release := testRelease("r", map[string]fleetv1.NodeTemplateSpec{"pinned": pinned, "unpinned": unpinned}, "pinned", "unpinned")
+	release.Spec.Images = append(release.Spec.Images,
+		fleetv1.ReleaseImage{Family: "ubuntu-24.04", Image: "kube-1.36-amdgpu-6.10", Generations: []string{"CDNA3"}, Driver: fleetv1.ImageDriver{Version: "6.10.5"}},
+		fleetv1.ReleaseImage{Family: "ubuntu-24.04", Image: "kube-1.36-amdgpu-6.12", Generations: []string{"CDNA3"}, Driver: fleetv1.ImageDriver{Version: "6.12.12"}})
+	site := tokyo()
+	site.Spec.GPUs = append(site.Spec.GPUs, fleetv1.SiteGPU{Model: "MI300X-192GB", PCIAlias: "mi300x"})
+	site.Status.Flavors = append(site.Status.Flavors, fleetv1.SiteFlavor{Name: "mi300x-8", VCPUs: 192, MemoryMiB: 1_966_080, GPUModel: "MI300X-192GB", GPUs: 8})
+	site.Status.Images = append(site.Status.Images, "kube-1.36-amdgpu-6.10", "kube-1.36-amdgpu-6.12")
+
+	compiled := Compile(release, site, classes)
+	if wrong := checkRelease(release); len(wrong) > 0 || len(compiled.Missing) > 0 {
+		t.Fatalf("refused as %v, missing %v", wrong, compiled.Missing)
+	}
+	for i, want := range []struct{ driver, image string }{{"6.12.12", "kube-1.36-amdgpu-6.12"}, {"", "kube-1.36-amdgpu-6.10"}} {
+		pool := compiled.Classes[0].Spec.Workers.MachineDeployments[i]
+		if got := pool.Metadata.Annotations; got[fleetv1.DriverVersionAnnotation] != want.driver || got[fleetv1.DevicesAnnotation] != "amd.com/gpu=8" {
+			t.Errorf("%s promises %v, want the driver %q", pool.Class, got, want.driver)
+		}
+		at := slices.IndexFunc(compiled.Templates, func(o client.Object) bool {
+			return kindOf(o).Kind == "SendanMachineTemplate" && o.GetName() == pool.Infrastructure.TemplateRef.Name
+		})
+		if got := compiled.Templates[at].(*infrav1.SendanMachineTemplate).Spec.Template.Spec.Image.Name; got != want.image {
+			t.Errorf("%s has the image %s, want %s", pool.Class, got, want.image)
+		}
 	}
 }
 

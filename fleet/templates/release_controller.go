@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -29,7 +28,8 @@ import (
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 )
 
-// releaseReconciler makes the classes of a Release, and removes them when nobody uses them.
+// releaseReconciler makes the classes of a Release, and removes them when nobody uses them. A class is not owned by its Release:
+// `clusterctl move` takes no object along whose owner it does not move, nor then the Clusters that are made of it.
 type releaseReconciler struct {
 	client    client.Client
 	recorder  events.EventRecorder
@@ -95,16 +95,21 @@ func (r *releaseReconciler) allReleases(ctx context.Context, _ client.Object) []
 // Reconcile implements [reconcile.Reconciler].
 func (r *releaseReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	in, err := r.gather(ctx, request.Name)
-	if err != nil || in == nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
 	return r.carryOut(ctx, in, planRelease(*in))
 }
 
 func (r *releaseReconciler) gather(ctx context.Context, name string) (*releaseInput, error) {
-	in := &releaseInput{release: &fleetv1.Release{}, namespace: r.namespace, now: r.clock.Now()}
-	if err := r.client.Get(ctx, client.ObjectKey{Name: name}, in.release); err != nil {
-		return nil, err
+	in := &releaseInput{namespace: r.namespace, now: r.clock.Now()}
+	release := &fleetv1.Release{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: name}, release)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return nil, fmt.Errorf("get Release %s: %w", name, err)
+	case err == nil && release.DeletionTimestamp.IsZero():
+		in.release = release
 	}
 	var sites fleetv1.SiteList
 	var classes clusterv1.ClusterClassList
@@ -155,11 +160,6 @@ func (r *releaseReconciler) templates(ctx context.Context) (map[string]bool, err
 
 func (r *releaseReconciler) carryOut(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
 	for _, object := range intent.create {
-		if class, ok := object.(*clusterv1.ClusterClass); ok {
-			if err := controllerutil.SetOwnerReference(in.release, class, r.client.Scheme()); err != nil {
-				return ctrl.Result{}, err
-			}
-		}
 		// Names are hashes of the content, so one that is there is the same.
 		if err := client.IgnoreAlreadyExists(r.client.Create(ctx, object)); err != nil {
 			return ctrl.Result{}, fmt.Errorf("create %s %s: %w", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), err)
@@ -178,9 +178,16 @@ func (r *releaseReconciler) carryOut(ctx context.Context, in *releaseInput, inte
 		if err := client.IgnoreNotFound(r.client.Delete(ctx, class, client.Preconditions{ResourceVersion: &class.ResourceVersion})); err != nil {
 			return ctrl.Result{}, fmt.Errorf("delete ClusterClass %s: %w", class.Name, err)
 		}
-		r.recorder.Eventf(in.release, class, corev1.EventTypeNormal, "Removed", "Remove", "Removed the class %s, which nobody has used for %s.", class.Name, unusedFor)
+		var about client.Object = class
+		if in.release != nil {
+			about = in.release
+		}
+		r.recorder.Eventf(about, class, corev1.EventTypeNormal, "Removed", "Remove", "Removed the class %s, which nobody has used for %s.", class.Name, unusedFor)
 	}
-	return r.writeStatus(ctx, in, intent)
+	if err := r.writeStatus(ctx, in, intent); err != nil || intent.recheck.IsZero() {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: intent.recheck.Sub(in.now)}, nil
 }
 
 // mark says since when classes are unused, or no longer does.
@@ -207,18 +214,15 @@ func withEntry(values map[string]string, key, value string) map[string]string {
 	return values
 }
 
-func (r *releaseReconciler) writeStatus(ctx context.Context, in *releaseInput, intent releaseIntent) (ctrl.Result, error) {
+func (r *releaseReconciler) writeStatus(ctx context.Context, in *releaseInput, intent releaseIntent) error {
+	if in.release == nil {
+		return nil
+	}
 	helper, err := patch.NewHelper(in.release, r.client)
 	if err != nil {
-		return ctrl.Result{}, err
+		return err
 	}
 	in.release.Status = intent.status
 	conditions.Set(in.release, intent.ready)
-	if err := helper.Patch(ctx, in.release, patch.WithOwnedConditions{Conditions: []string{fleetv1.ReadyCondition}}); err != nil {
-		return ctrl.Result{}, err
-	}
-	if intent.recheck.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	return ctrl.Result{RequeueAfter: intent.recheck.Sub(in.now)}, nil
+	return helper.Patch(ctx, in.release, patch.WithOwnedConditions{Conditions: []string{fleetv1.ReadyCondition}})
 }

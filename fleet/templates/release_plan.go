@@ -22,7 +22,7 @@ const unusedFor = 10 * time.Minute
 
 // releaseInput is all that decides what becomes of a release.
 type releaseInput struct {
-	release   *fleetv1.Release
+	release   *fleetv1.Release // nil when it is gone or going
 	sites     []fleetv1.Site
 	classes   []clusterv1.ClusterClass // of the release
 	clusters  []clusterv1.Cluster      // of the release
@@ -45,6 +45,11 @@ type releaseIntent struct {
 // planRelease compiles the release for every site and finds the classes that nobody needs any more. A class never changes:
 // where a site calls something by another name now, there is a new class beside the old one, which new clusters get.
 func planRelease(in releaseInput) releaseIntent {
+	if in.release == nil {
+		out := releaseIntent{}
+		out.sortOut(in, nil)
+		return out
+	}
 	out := releaseIntent{status: fleetv1.ReleaseStatus{Conditions: in.release.Status.Conditions, Clusters: int32(len(in.clusters))}} //nolint:gosec // far fewer
 	out.status.Phase, out.recheck = phaseOf(in.release.Spec.Lifecycle, in.now)
 	current := map[string]bool{}

@@ -41,7 +41,9 @@ func (s *apiServer) settle(t *testing.T) releaseIntent {
 	for range 5 {
 		intent := planRelease(s.releaseInput)
 		if len(intent.create)+len(intent.inUse)+len(intent.unused)+len(intent.remove) == 0 {
-			s.release.Status = intent.status
+			if s.release != nil {
+				s.release.Status = intent.status
+			}
 			return intent
 		}
 		s.carryOut(intent)
@@ -105,6 +107,28 @@ func TestAClassIsKeptAsLongAsItIsUsed(t *testing.T) {
 	s.now = s.now.Add(unusedFor)
 	s.settle(t)
 	golden(t, "class-life.golden", []byte(s.story.String()))
+}
+
+// `clusterctl move` brings a class and then its Clusters, also where nobody has made the Release.
+func TestTheClassesOfAReleaseThatIsGoneGoWhenNobodyUsesThem(t *testing.T) {
+	s := newAPIServer(release("r", "v1.36.3"), tokyo())
+	class := s.settle(t).status.Sites[0].ClusterClass
+	s.release = nil
+	s.tell("release r is deleted")
+	s.clusters = []clusterv1.Cluster{{Spec: clusterv1.ClusterSpec{Topology: clusterv1.Topology{ClassRef: clusterv1.ClusterClassRef{Name: class}}}}}
+	s.tell("a cluster that was moved here uses %s", class)
+	s.settle(t)
+	s.now = s.now.Add(unusedFor)
+	s.settle(t)
+	s.clusters = nil
+	s.tell("the cluster is deleted")
+	s.settle(t)
+	s.now = s.now.Add(unusedFor)
+	s.settle(t)
+	golden(t, "release-gone.golden", []byte(s.story.String()))
+	if len(s.classes) > 0 {
+		t.Errorf("%d classes are left", len(s.classes))
+	}
 }
 
 func TestAReleaseSaysWhereItCanBeUsed(t *testing.T) {
