@@ -19,14 +19,38 @@ import (
 // configured and plugins restart meanwhile.
 const DefaultGrace = 10 * time.Minute
 
-// Labels that NVIDIA's GPU feature discovery puts on nodes. It writes those of its first versions besides the others still.
-const driverLabel = "nvidia.com/cuda.driver-version.full"
+// vendor says where a node tells which driver its devices run.
+type vendor struct {
+	// domain of the vendor's resources.
+	domain string
+	// discovery is what puts the labels on nodes.
+	discovery string
+	// labels have the version, in one or in parts. All kinds may be there at once.
+	labels [][]string
+}
 
-func driverLabelsInParts() [][]string {
-	return [][]string{
-		{"nvidia.com/cuda.driver-version.major", "nvidia.com/cuda.driver-version.minor", "nvidia.com/cuda.driver-version.revision"},
-		{"nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev"},
+// vendors are those whose nodes tell it. GPU feature discovery still writes the labels of its first versions besides the others.
+// AMD's label has the version of the kernel module amdgpu, where that is not the kernel's own.
+func vendors() []vendor {
+	return []vendor{
+		{"nvidia.com", "GPU feature discovery", [][]string{
+			{"nvidia.com/cuda.driver-version.full"},
+			{"nvidia.com/cuda.driver-version.major", "nvidia.com/cuda.driver-version.minor", "nvidia.com/cuda.driver-version.revision"},
+			{"nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev"},
+		}},
+		{"amd.com", "AMD's node labeller", [][]string{{"amd.com/gpu.driver-version"}}},
 	}
+}
+
+// discoveryOf is that of the promised devices, NVIDIA where none of them is known.
+func discoveryOf(devices []fleetv1.Device) vendor {
+	all := vendors()
+	for _, known := range all {
+		if slices.ContainsFunc(devices, func(device fleetv1.Device) bool { return strings.HasPrefix(device.ResourceName, known.domain+"/") }) {
+			return known
+		}
+	}
+	return all[0]
 }
 
 // Input is what is known of one Machine's node.
@@ -157,22 +181,25 @@ func checkDriver(in Input) (finding, bool) {
 	case in.Promise.Driver == "" || runs == in.Promise.Driver:
 		return finding{}, false
 	case runs == "":
+		from := discoveryOf(in.Promise.Devices)
 		return finding{reason: fleetv1.WaitingForNodeReason, message: fmt.Sprintf(
-			"waiting for driver %s: GPU feature discovery has not put the label %s on the node yet", in.Promise.Driver, driverLabel)}, true
+			"waiting for driver %s: %s has not put the label %s on the node yet", in.Promise.Driver, from.discovery, from.labels[0][0])}, true
 	}
 	return finding{reason: fleetv1.DriverDriftReason, message: fmt.Sprintf("promised driver %s, the node runs %s", in.Promise.Driver, runs)}, true
 }
 
 func driverOf(labels map[string]string) string {
-	version := labels[driverLabel]
-	for _, keys := range driverLabelsInParts() {
-		var parts []string
-		for _, key := range keys {
-			if part := labels[key]; part != "" {
-				parts = append(parts, part)
+	version := ""
+	for _, known := range vendors() {
+		for _, keys := range known.labels {
+			var parts []string
+			for _, key := range keys {
+				if part := labels[key]; part != "" {
+					parts = append(parts, part)
+				}
 			}
+			version = cmp.Or(version, strings.Join(parts, "."))
 		}
-		version = cmp.Or(version, strings.Join(parts, "."))
 	}
 	return version
 }

@@ -74,7 +74,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 		{name: "an accelerator of another vendor, beside what is nobody's business", annotations: promised("example.com/npu=8"),
 			node: gpuNode(map[string]string{"example.com/npu": "8", "rdma/hca": "4"}), age: early, reason: "Available"},
 		{name: "no devices, only a driver", annotations: map[string]string{fleetv1.DriverVersionAnnotation: "570.172.08"},
-			node: gpuNode(nil, labeled(map[string]string{driverLabel: "570.172.08"})), age: early, reason: "Available"},
+			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.172.08"})), age: early, reason: "Available"},
 
 		// Devices.
 		{name: "devices are on their way at first", annotations: promised("nvidia.com/gpu=8"), node: gpuNode(nil), age: early,
@@ -106,7 +106,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 
 		// Driver.
 		{name: "another driver", annotations: map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8", fleetv1.DriverVersionAnnotation: "570.172.08"},
-			node: gpuNode(map[string]string{"nvidia.com/gpu": "8"}, labeled(map[string]string{driverLabel: "570.124.06"})), age: early,
+			node: gpuNode(map[string]string{"nvidia.com/gpu": "8"}, labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.124.06"})), age: early,
 			reason: "DriverDrift", message: "promised driver 570.172.08, the node runs 570.124.06"},
 		{name: "no label is no drift, however late", annotations: map[string]string{fleetv1.DriverVersionAnnotation: "570.172.08"}, node: gpuNode(nil), age: 24 * time.Hour,
 			reason: "WaitingForNode", message: "waiting for driver 570.172.08: GPU feature discovery has not put the label nvidia.com/cuda.driver-version.full on the node yet"},
@@ -114,8 +114,16 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver-version.major": "570", "nvidia.com/cuda.driver-version.minor": "172", "nvidia.com/cuda.driver-version.revision": "08"}))},
 		{name: "the version in the three labels of old", annotations: map[string]string{fleetv1.DriverVersionAnnotation: "535.104.12"}, age: early, reason: "Available",
 			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver.major": "535", "nvidia.com/cuda.driver.minor": "104", "nvidia.com/cuda.driver.rev": "12"}))},
+		{name: "a driver of AMD", annotations: map[string]string{fleetv1.DevicesAnnotation: "amd.com/gpu=8", fleetv1.DriverVersionAnnotation: "6.12.12"}, age: early, reason: "Available",
+			node: gpuNode(map[string]string{"amd.com/gpu": "8"}, labeled(map[string]string{"amd.com/gpu.driver-version": "6.12.12"}))},
+		{name: "another driver of AMD", annotations: map[string]string{fleetv1.DevicesAnnotation: "amd.com/gpu=8", fleetv1.DriverVersionAnnotation: "6.12.12"}, age: early,
+			node:   gpuNode(map[string]string{"amd.com/gpu": "8"}, labeled(map[string]string{"amd.com/gpu.driver-version": "6.10.5"})),
+			reason: "DriverDrift", message: "promised driver 6.12.12, the node runs 6.10.5"},
+		{name: "the kernel's own driver of AMD", annotations: map[string]string{fleetv1.DevicesAnnotation: "amd.com/gpu=8", fleetv1.DriverVersionAnnotation: "6.12.12"}, age: early,
+			node:   gpuNode(map[string]string{"amd.com/gpu": "8"}, labeled(map[string]string{"amd.com/gpu.driver-version": ""})),
+			reason: "WaitingForNode", message: "waiting for driver 6.12.12: AMD's node labeller has not put the label amd.com/gpu.driver-version on the node yet"},
 		{name: "what does not mend by itself comes first", annotations: map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8", fleetv1.DriverVersionAnnotation: "570.172.08"},
-			node: gpuNode(nil, labeled(map[string]string{driverLabel: "570.124.06"})), age: early, lookAgain: DefaultGrace, reason: "DriverDrift",
+			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.124.06"})), age: early, lookAgain: DefaultGrace, reason: "DriverDrift",
 			message: "promised driver 570.172.08, the node runs 570.124.06; waiting for devices: 0 of 8 nvidia.com/gpu"},
 
 		// Burn-in.
@@ -179,7 +187,7 @@ func TestAPromiseThatCannotBeReadNamesTheAnnotationAndTheForm(t *testing.T) {
 
 func TestOnlyWhatIsJudgedIsOfInterest(t *testing.T) {
 	base := func() *corev1.Node {
-		return gpuNode(map[string]string{"nvidia.com/gpu": "8"}, burnIn("True", ""), labeled(map[string]string{driverLabel: "570.172.08"}))
+		return gpuNode(map[string]string{"nvidia.com/gpu": "8"}, burnIn("True", ""), labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.172.08"}))
 	}
 	for name, test := range map[string]struct {
 		change   func(*corev1.Node)
@@ -190,7 +198,7 @@ func TestOnlyWhatIsJudgedIsOfInterest(t *testing.T) {
 		"images":                  {func(n *corev1.Node) { n.Status.Images = []corev1.ContainerImage{{SizeBytes: 1}} }, false},
 		"the same in other words": {func(n *corev1.Node) { n.Status.Allocatable["memory"] = resource.MustParse("1024Gi") }, false},
 		"a GPU less":              {func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("7") }, true},
-		"another driver":          {labeled(map[string]string{driverLabel: "580.1.1"}), true},
+		"another driver":          {labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "580.1.1"}), true},
 		"a result":                {func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }, true},
 		"the taint":               {untainted, true},
 		"another node":            {func(n *corev1.Node) { n.UID = "another" }, true},
@@ -213,7 +221,7 @@ func BenchmarkPlanOfAThousandNodes(b *testing.B) {
 	inputs := make([]Input, 1000)
 	for i := range inputs {
 		node := gpuNode(map[string]string{"nvidia.com/mig-2g.10gb": "16", "nvidia.com/mig-3g.20gb": fmt.Sprint(8 - i%2)},
-			burnIn("True", ""), labeled(map[string]string{driverLabel: "570.172.08"}))
+			burnIn("True", ""), labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.172.08"}))
 		inputs[i] = Input{Promise: promise, NodeName: node.Name, Node: node, Grace: DefaultGrace, Now: born().Add(time.Hour)}
 	}
 	b.ReportAllocs()

@@ -58,8 +58,8 @@ func ShapeOf(name string, spec fleetv1.NodeTemplateSpec, path *field.Path) (Shap
 	}
 	var wrong field.ErrorList
 	if spec.GPU != nil {
-		if spec.Generation != "" {
-			wrong = append(wrong, field.Forbidden(path.Child("generation"), "is known from gpu.model; it is for devices without gpu"))
+		if _, known := FindModel(spec.GPU.Model); known && spec.Generation != "" {
+			wrong = append(wrong, field.Forbidden(path.Child("generation"), "is known from gpu.model; leave it out"))
 		}
 		wrong = append(wrong, shape.addGPU(*spec.GPU, path.Child("gpu"))...)
 	}
@@ -118,9 +118,6 @@ func (s *Shape) addGeneration(generation Generation, gpu fleetv1.GPU) {
 }
 
 func (s *Shape) addAMD(gpu fleetv1.GPU, path *field.Path) field.ErrorList {
-	if gpu.Driver != (fleetv1.GPUDriver{}) {
-		return field.ErrorList{field.Forbidden(path.Child("driver"), "nodes say which driver they run only for NVIDIA's; remove it")}
-	}
 	if sharing(gpu) != fleetv1.GPUPassthrough && sharing(gpu) != fleetv1.GPUVirtual {
 		return field.ErrorList{field.NotSupported(path.Child("sharing"), sharing(gpu), []fleetv1.GPUSharing{fleetv1.GPUPassthrough, fleetv1.GPUVirtual})}
 	}

@@ -98,9 +98,6 @@ func TestATemplateThatCannotBeIsRefused(t *testing.T) {
 		"MIG without a layout": {func(s *fleetv1.NodeTemplateSpec) { s.GPU.Sharing = fleetv1.GPUMIG }, []string{"spec.gpu.migLayout", "Required"}},
 		"MIG of AMD": {func(s *fleetv1.NodeTemplateSpec) { s.GPU.Vendor, s.GPU.Sharing = fleetv1.GPUVendorAMD, fleetv1.GPUMIG },
 			[]string{"spec.gpu.sharing", `"Passthrough"`}},
-		"a driver of AMD": {func(s *fleetv1.NodeTemplateSpec) {
-			s.GPU.Vendor, s.GPU.Driver.Branch = fleetv1.GPUVendorAMD, "6"
-		}, []string{"spec.gpu.driver", "only for NVIDIA's"}},
 		"two generations":          {func(s *fleetv1.NodeTemplateSpec) { s.Generation = "Hopper" }, []string{"spec.generation", "known from gpu.model"}},
 		"a label of Kubernetes":    {func(s *fleetv1.NodeTemplateSpec) { s.Labels = map[string]string{"node-role.kubernetes.io/gpu": ""} }, []string{"spec.labels[node-role.kubernetes.io/gpu]", "domain of your own"}},
 		"a label of the template":  {func(s *fleetv1.NodeTemplateSpec) { s.Labels = map[string]string{fleetv1.GPUModelLabel: "H100"} }, []string{"is A100-40GB by the rest", "leave it out"}},

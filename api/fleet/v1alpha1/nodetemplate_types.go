@@ -33,7 +33,8 @@ type NodeTemplateSpec struct {
 	// +kubebuilder:validation:MaxItems=8
 	Devices []Device `json:"devices,omitempty"`
 
-	// generation chooses the image of a machine whose accelerator is in devices, as the GPU's generation does for gpu.
+	// generation chooses the image of a machine whose accelerator is in devices, or a gpu of a model that Sendan does not know. That
+	// of a known model is known too.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
