@@ -78,6 +78,7 @@ func TestTheAPIServerTakesEveryExample(t *testing.T) {
 	if applied == 0 {
 		t.Error("there are no examples")
 	}
+	t.Run("refusals", func(t *testing.T) { refusesAsQuoted(t, env) })
 }
 
 // ensureNamespace makes the namespace that an example is in, since a dry run makes none.
