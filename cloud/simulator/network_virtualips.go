@@ -12,7 +12,8 @@ import (
 // device reserves it, and the servers' ports have it among their allowed address pairs. Which server answers for it is the
 // servers' business; here it is one that takes connections, for as long as it does.
 
-// virtualFront is where this machine listens for a virtual IP: on the address itself, or on a floating IP on it.
+// virtualFront is where this machine listens for a virtual IP: on a floating IP on it, or on the address itself where no
+// server can have it.
 type virtualFront struct {
 	n        *networkService
 	reserved *port
@@ -110,7 +111,8 @@ func (p *port) mayHold(address string) bool {
 	})
 }
 
-// virtualFronts are what can be listened on for a holder: the virtual IP and the floating IPs on it.
+// virtualFronts are what can be listened on for a holder: the virtual IP, unless servers have addresses for real, and the
+// floating IPs on it.
 func (n *networkService) virtualFronts(h virtualHolder) []front {
 	var fronts []front
 	add := func(on *network, text string) {
@@ -119,7 +121,9 @@ func (n *networkService) virtualFronts(h virtualHolder) []front {
 			fronts = append(fronts, front{on, netip.AddrPortFrom(address, h.port)})
 		}
 	}
-	add(h.reserved.network, h.address)
+	if _, wired := n.s.backend.(NetworkBackend); !wired {
+		add(h.reserved.network, h.address)
+	}
 	for _, f := range n.floatingIPsOfPort[h.reserved.ID] {
 		if textOf(f.FixedIPAddress) == h.address {
 			add(n.networks.byID[f.FloatingNetworkID], f.FloatingIPAddress)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
@@ -30,6 +31,22 @@ func (n *endpointNodes) Dial(ctx context.Context, serverID string, port int) (ne
 	return n.nodes.Dial(ctx, serverID, port)
 }
 
+// cabledNodes have their ports' addresses for real, so that the cloud asks them where to listen.
+type cabledNodes struct {
+	*endpointNodes
+	mu       sync.Mutex
+	listened []simulator.Network
+}
+
+func (n *cabledNodes) Listen(network simulator.Network, address netip.AddrPort) (net.Listener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listened = append(n.listened, network)
+	return net.Listen("tcp", address.String())
+}
+
+func (*cabledNodes) SetLink(context.Context, string, string, bool) error { return nil }
+
 // virtual is a cloud with a reserved address and a floating IP on it.
 type virtual struct {
 	*session
@@ -40,8 +57,17 @@ type virtual struct {
 
 func newVirtual(t *testing.T) *virtual {
 	t.Helper()
-	nodes := &endpointNodes{nodes: nodes{servers: map[string]*greeter{}}, port: freePort(t)}
-	v := &virtual{session: newTestCloud(t, func(o *simulator.Options) { o.Backend = nodes }).demo(), nodes: nodes}
+	nodes := newEndpointNodes(t)
+	return newVirtualOn(t, nodes, nodes)
+}
+
+func newEndpointNodes(t *testing.T) *endpointNodes {
+	return &endpointNodes{nodes: nodes{servers: map[string]*greeter{}}, port: freePort(t)}
+}
+
+func newVirtualOn(t *testing.T, nodes *endpointNodes, backend simulator.NodeBackend) *virtual {
+	t.Helper()
+	v := &virtual{session: newTestCloud(t, func(o *simulator.Options) { o.Backend = backend }).demo(), nodes: nodes}
 	v.network = v.network4("10.6.0.0/24")
 	v.reserved = v.made("/network/v2.0/ports", "port", `{"port":{"network_id":%q,"fixed_ips":[{"ip_address":"10.6.0.100"}]}}`, v.network)
 	v.floating = v.made("/network/v2.0/floatingips", "floatingip", `{"floatingip":{"floating_network_id":%q,"port_id":%q}}`, v.publicNetwork(), v.reserved)
@@ -158,6 +184,18 @@ func TestAVirtualIPIsReachedOnlyWhileNeutronLetsIt(t *testing.T) {
 	}
 	v.expectAnswer("without the reserved port", "nobody")
 	v.request("DELETE", "/compute/v2.1/servers/"+server, "")
+}
+
+func TestAVirtualIPThatServersHaveForRealIsListenedOnAtItsFloatingIPOnly(t *testing.T) {
+	wired := &cabledNodes{endpointNodes: newEndpointNodes(t)}
+	v := newVirtualOn(t, wired.endpointNodes, wired)
+	v.boot("one", mayHold)
+	v.expectAnswer("at the floating IP", "one")
+	wired.mu.Lock()
+	defer wired.mu.Unlock()
+	if len(wired.listened) != 1 || !wired.listened[0].External {
+		t.Errorf("listened on %+v, want the external network once", wired.listened)
+	}
 }
 
 func TestAnAddressInUseIsTriedAgain(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 )
 
 const (
@@ -63,7 +64,10 @@ func (s *server) id() string {
 	return id
 }
 
-var _ simulator.NetworkBackend = (*Backend)(nil)
+var (
+	_ simulator.NetworkBackend  = (*Backend)(nil)
+	_ simulator.EndpointBackend = (*Backend)(nil)
+)
 
 // New makes a backend without servers, and removes containers that an earlier run of the same name left. [Backend.Close]
 // ends it. What is missing is said in one line.
@@ -251,6 +255,19 @@ func (b *Backend) Dial(ctx context.Context, serverID string, port int) (net.Conn
 		}
 	}
 	return nil, fmt.Errorf("server %s has no address", serverID)
+}
+
+// Endpoint is the address that kubeadm is told to reach the API server at.
+func (b *Backend) Endpoint(node simulator.Node) (netip.AddrPort, bool) {
+	config, err := b.firstBoot(node)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	told, err := kubeadm.Read(config)
+	if err != nil || told == nil {
+		return netip.AddrPort{}, false
+	}
+	return told.SharedEndpoint()
 }
 
 // Listen listens on an address of a network.

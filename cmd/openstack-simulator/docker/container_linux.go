@@ -210,18 +210,23 @@ evictionHard:
 
 // script is the first boot of a server.
 func (b *Backend) script(node simulator.Node) string {
-	address := ""
-	if len(node.Addresses) > 0 {
-		address = node.Addresses[0]
-	}
-	config, err := cloudinit.Parse(node.UserData, cloudinit.Instance{
-		ID: node.ServerID, Name: node.Name, HostName: strings.ToLower(node.Name), Zone: node.Zone, Region: b.Region,
-		Project: node.ProjectID, Address: address, Metadata: node.Metadata,
-	})
+	config, err := b.firstBoot(node)
 	if err != nil {
 		return cloudinit.FailureScript(err)
 	}
 	return config.Script()
+}
+
+// firstBoot is what a server's user data ask for.
+func (b *Backend) firstBoot(node simulator.Node) (*cloudinit.Config, error) {
+	address := ""
+	if len(node.Addresses) > 0 {
+		address = node.Addresses[0]
+	}
+	return cloudinit.Parse(node.UserData, cloudinit.Instance{
+		ID: node.ServerID, Name: node.Name, HostName: strings.ToLower(node.Name), Zone: node.Zone, Region: b.Region,
+		Project: node.ProjectID, Address: address, Metadata: node.Metadata,
+	})
 }
 
 // metadataOf is meta_data.json as Nova writes it.

@@ -231,12 +231,11 @@ func (b *Backend) dial(ctx context.Context, target func() (*machine, error), por
 
 // Endpoint is the address that kubeadm is told to reach the API server at.
 func (b *Backend) Endpoint(node simulator.Node) (netip.AddrPort, bool) {
-	kubeadm, err := newMachine(b, node).parseUserData()
-	if err != nil || kubeadm == nil || !kubeadm.controlPlane() {
+	told, err := newMachine(b, node).parseUserData()
+	if err != nil || told == nil {
 		return netip.AddrPort{}, false
 	}
-	endpoint, err := netip.ParseAddrPort(kubeadm.endpoint(""))
-	return endpoint, err == nil
+	return told.SharedEndpoint()
 }
 
 // ConsoleLog is what the machine printed; empty for one that never booted.

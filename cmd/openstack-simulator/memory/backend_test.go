@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/cluster-api/controlplane/kubeadm/pkg/proxy"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 )
 
 // etcdClient connects as the kubeadm control-plane provider does, with its dialer.
@@ -140,7 +141,7 @@ func TestTheControlPlaneProviderSeesAndChangesEtcdThroughPortForwarding(t *testi
 		t.Fatalf("remove member: %v", err)
 	}
 	waitFor(t, "the removed member's machine stops serving", func() error {
-		conn, err := tn.backend.Dial(t.Context(), "id-cp-0", defaultAPIPort)
+		conn, err := tn.backend.Dial(t.Context(), "id-cp-0", kubeadm.DefaultAPIPort)
 		if err == nil {
 			return errors.Join(errors.New("it accepts connections"), conn.Close())
 		}
@@ -314,7 +315,7 @@ func TestAServerWithoutKubeadmBootsAndRunsNothing(t *testing.T) {
 	tn := newTenant(t, b)
 	id := tn.boot("bastion", []byte("#cloud-config\nruncmd:\n- echo hello\n"))
 	waitFor(t, "booted", onConsole(b, id, "no kubeadm among its commands"))
-	if _, err := b.Dial(t.Context(), id, defaultAPIPort); err == nil {
+	if _, err := b.Dial(t.Context(), id, kubeadm.DefaultAPIPort); err == nil {
 		t.Error("something listens on port 6443")
 	}
 }

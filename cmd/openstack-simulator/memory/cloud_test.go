@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 )
 
 // cloud is a simulated cloud over HTTP whose servers are machines in memory, as its user demo sees it.
@@ -201,7 +202,7 @@ func TestAClusterIsReachedAtAFloatingIPOnAVirtualIPWhicheverMachineHoldsIt(t *te
 		"floating_network_id": c.id("/network/v2.0/networks", "networks", "public"), "port_id": reserved,
 	})
 	tn := newTenant(t, c.backend)
-	tn.endpoint = fmt.Sprintf("%s:%d", floating["floating_ip_address"], defaultAPIPort)
+	tn.endpoint = fmt.Sprintf("%s:%d", floating["floating_ip_address"], kubeadm.DefaultAPIPort)
 
 	first := c.boot("cp-0", network, plainImage, "m1.medium", tn.initUserData(), virtualIP)
 	tn.createToken(time.Now().Add(time.Hour))

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/kubeapi"
 )
 
@@ -65,7 +66,7 @@ func (c *cluster) serves() bool {
 
 func (c *cluster) hasControlPlane() bool {
 	for _, m := range c.machines {
-		if m.kubeadm.controlPlane() {
+		if m.kubeadm.ControlPlane() {
 			return true
 		}
 	}
@@ -83,25 +84,25 @@ func (c *cluster) canGrow() error {
 // currentVersion is the Kubernetes version that kubeadm finds in its ConfigMap.
 func (c *cluster) currentVersion() string {
 	stored := &corev1.ConfigMap{}
-	var configuration clusterConfiguration
+	var configuration kubeadm.ClusterConfiguration
 	if err := kubeapi.Get(c.api, metav1.NamespaceSystem, kubeadmConfigMap, stored); err == nil {
 		if err := yaml.Unmarshal([]byte(stored.Data[clusterConfigurationKey]), &configuration); err == nil && configuration.KubernetesVersion != "" {
 			return configuration.KubernetesVersion
 		}
 	}
-	return c.kubeadm.cluster.KubernetesVersion
+	return c.kubeadm.Cluster.KubernetesVersion
 }
 
 // apiHosts are the names and addresses in the certificate of a machine's API server, as kubeadm chooses them.
 func (c *cluster) apiHosts(m *machine) []string {
 	hosts := []string{
 		m.nodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
-		m.kubeadm.apiEndpoint().AdvertiseAddress, serviceAddress(c.kubeadm.cluster.Networking.ServiceSubnet, 1),
+		m.kubeadm.APIEndpoint().AdvertiseAddress, serviceAddress(c.kubeadm.Cluster.Networking.ServiceSubnet, 1),
 	}
 	if host, _, err := net.SplitHostPort(c.id.endpoint); err == nil {
 		hosts = append(hosts, host)
 	}
-	return slices.Concat(hosts, m.spec.Addresses, c.kubeadm.cluster.APIServer.CertSANs)
+	return slices.Concat(hosts, m.spec.Addresses, c.kubeadm.Cluster.APIServer.CertSANs)
 }
 
 // forward connects to a port of a pod on its node. Only etcd and the API server listen.
@@ -112,8 +113,8 @@ func (c *cluster) forward(ctx context.Context, namespace, pod, port string) (net
 	}
 	return c.backend.dial(ctx, func() (*machine, error) {
 		for _, m := range c.machines {
-			served := map[string]int{etcdPodName(m.nodeName): etcdPort, apiServerPodName(m.nodeName): m.kubeadm.apiEndpoint().BindPort}
-			if namespace == metav1.NamespaceSystem && served[pod] == number && m.kubeadm.controlPlane() {
+			served := map[string]int{etcdPodName(m.nodeName): etcdPort, apiServerPodName(m.nodeName): m.kubeadm.APIEndpoint().BindPort}
+			if namespace == metav1.NamespaceSystem && served[pod] == number && m.kubeadm.ControlPlane() {
 				return m, nil
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/kubeapi"
 )
 
@@ -51,14 +52,14 @@ func (m *machine) discover(ctx context.Context) (*cluster, error) {
 func (m *machine) tryJoin(ctx context.Context) (*cluster, error) {
 	var found *cluster
 	err := m.whileRunning(ctx, func() error {
-		c, err := m.backend.lookUp(m.kubeadm.join.Discovery.BootstrapToken)
+		c, err := m.backend.lookUp(m.kubeadm.Join.Discovery.BootstrapToken)
 		if err != nil {
 			return err
 		}
 		if err := c.admits(m); err != nil {
 			return err
 		}
-		if m.kubeadm.controlPlane() {
+		if m.kubeadm.ControlPlane() {
 			if err := c.canGrow(); err != nil {
 				return err
 			}
@@ -70,7 +71,7 @@ func (m *machine) tryJoin(ctx context.Context) (*cluster, error) {
 }
 
 // lookUp finds a cluster by its endpoint and the hash of its authority. The lock is held.
-func (b *Backend) lookUp(discovery *tokenDiscovery) (*cluster, error) {
+func (b *Backend) lookUp(discovery *kubeadm.TokenDiscovery) (*cluster, error) {
 	endpoint := discovery.APIServerEndpoint
 	answered := false
 	for id, c := range b.clusters {
@@ -90,7 +91,7 @@ func (b *Backend) lookUp(discovery *tokenDiscovery) (*cluster, error) {
 
 // admits checks the bootstrap token, and that the node's name is free. The lock is held.
 func (c *cluster) admits(m *machine) error {
-	id, secret, ok := strings.Cut(m.kubeadm.join.Discovery.BootstrapToken.Token, ".")
+	id, secret, ok := strings.Cut(m.kubeadm.Join.Discovery.BootstrapToken.Token, ".")
 	if !ok {
 		return errors.New("the bootstrap token is not of the form ID.SECRET")
 	}

@@ -87,7 +87,7 @@ func (m *machine) halt() []net.Conn {
 	m.stop()
 	m.powered, m.devices = false, noDevices
 	if m.cluster != nil {
-		m.cluster.watchSilence(m.nodeName, m.kubeadm.controlPlane())
+		m.cluster.watchSilence(m.nodeName, m.kubeadm.ControlPlane())
 	}
 	return m.stopServing()
 }
@@ -120,7 +120,7 @@ func (m *machine) run(ctx context.Context) error {
 	case m.kubeadm == nil:
 		m.printf("cloud-init: finished; no kubeadm among its commands")
 		return nil
-	case m.kubeadm.init != nil:
+	case m.kubeadm.Init != nil:
 		return m.initCluster(ctx)
 	default:
 		return m.joinCluster(ctx)
@@ -153,7 +153,7 @@ func (m *machine) parseUserData() (*bootstrap, error) {
 // follow is the first boot's decision. The lock is held.
 func (m *machine) follow(kubeadm *bootstrap) {
 	m.kubeadm = kubeadm
-	registration := kubeadm.registration()
+	registration := kubeadm.Registration()
 	m.nodeName = cmp.Or(registration.Name, registration.KubeletExtraArgs["hostname-override"], m.nodeName)
 }
 
@@ -173,7 +173,7 @@ func (m *machine) joined() bool {
 // initCluster is kubeadm init.
 func (m *machine) initCluster(ctx context.Context) error {
 	if m.version == "" {
-		m.version = m.kubeadm.cluster.KubernetesVersion
+		m.version = m.kubeadm.Cluster.KubernetesVersion
 	}
 	m.printf("[init] Using Kubernetes version: %s", m.version)
 	if err := m.wait(ctx, m.backend.APIServerStart); err != nil {
@@ -188,7 +188,7 @@ func (m *machine) initCluster(ctx context.Context) error {
 
 // foundCluster makes the cluster that others join. The lock is held.
 func (m *machine) foundCluster() error {
-	id := clusterID{fingerprint: m.kubeadm.clusterCA.fingerprint(), endpoint: m.kubeadm.endpoint(m.firstAddress())}
+	id := clusterID{fingerprint: m.kubeadm.clusterCA.fingerprint(), endpoint: m.kubeadm.Endpoint(m.firstAddress())}
 	if other := m.backend.clusters[id]; other != nil && other.hasControlPlane() {
 		return fmt.Errorf("a cluster already answers at %s", id.endpoint)
 	}
@@ -213,7 +213,7 @@ func (m *machine) joinCluster(ctx context.Context) error {
 	if m.version == "" {
 		m.version = c.currentVersion()
 	}
-	if m.kubeadm.controlPlane() {
+	if m.kubeadm.ControlPlane() {
 		if err := m.wait(ctx, m.backend.APIServerStart); err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ func (m *machine) joinCluster(ctx context.Context) error {
 // enter makes the machine a member of a cluster for good, with an etcd member of its own when it is a control plane.
 // The lock is held.
 func (m *machine) enter(c *cluster) error {
-	if m.kubeadm.controlPlane() {
+	if m.kubeadm.ControlPlane() {
 		c.etcd.add(m)
 		if err := c.addStaticPods(m); err != nil {
 			return err
@@ -244,7 +244,7 @@ func (m *machine) enter(c *cluster) error {
 
 // startServing brings the API server and the etcd member up, if the machine has them. The lock is held.
 func (m *machine) startServing() error {
-	if !m.kubeadm.controlPlane() || !m.cluster.etcd.hasMemberOf(m) {
+	if !m.kubeadm.ControlPlane() || !m.cluster.etcd.hasMemberOf(m) {
 		return nil
 	}
 	api, err := m.kubeadm.clusterCA.issue(m.backend.serverKey, "kube-apiserver", m.cluster.apiHosts(m))
@@ -291,7 +291,7 @@ func (m *machine) startKubelet(ctx context.Context) error {
 
 // restart is a boot of a machine that is part of a cluster.
 func (m *machine) restart(ctx context.Context) error {
-	if m.kubeadm.controlPlane() {
+	if m.kubeadm.ControlPlane() {
 		if err := m.wait(ctx, m.backend.APIServerStart); err != nil {
 			return err
 		}
@@ -337,7 +337,7 @@ func (m *machine) connect(port int) (client net.Conn, server *machineConn, err e
 	switch {
 	case conn.etcd:
 		conn.tls = m.etcdTLS
-	case m.kubeadm != nil && port == m.kubeadm.apiEndpoint().BindPort:
+	case m.kubeadm != nil && port == m.kubeadm.APIEndpoint().BindPort:
 		conn.tls = m.apiTLS
 	}
 	if conn.tls == nil {

@@ -59,7 +59,7 @@ func (m *machine) makeNodeReady() error {
 		m.removeDevices(node, nil)
 		m.showDevices(node)
 	})
-	if err != nil || !m.kubeadm.controlPlane() {
+	if err != nil || !m.kubeadm.ControlPlane() {
 		return err
 	}
 	return m.cluster.setStaticPodsReady(m)
@@ -93,10 +93,10 @@ func (m *machine) kubeletLabels() map[string]string {
 		corev1.LabelHostname: m.nodeName, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
 		"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
 	}
-	if m.kubeadm.controlPlane() {
+	if m.kubeadm.ControlPlane() {
 		labels[controlPlaneLabel], labels[excludeFromLoadLabel] = "", ""
 	}
-	for pair := range strings.SplitSeq(m.kubeadm.registration().KubeletExtraArgs["node-labels"], ",") {
+	for pair := range strings.SplitSeq(m.kubeadm.Registration().KubeletExtraArgs["node-labels"], ",") {
 		if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok {
 			labels[name] = value
 		}
@@ -121,11 +121,11 @@ func (m *machine) taints() []corev1.Taint {
 		{Key: uninitializedTaint, Value: "true", Effect: corev1.TaintEffectNoSchedule},
 		{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule},
 	}
-	registration := m.kubeadm.registration()
+	registration := m.kubeadm.Registration()
 	switch {
 	case registration.Taints != nil:
 		taints = append(taints, *registration.Taints...)
-	case m.kubeadm.controlPlane():
+	case m.kubeadm.ControlPlane():
 		taints = append(taints, corev1.Taint{Key: controlPlaneLabel, Effect: corev1.TaintEffectNoSchedule})
 	}
 	return append(taints, parseTaints(registration.KubeletExtraArgs["register-with-taints"])...)
@@ -146,7 +146,7 @@ func parseTaints(flag string) []corev1.Taint {
 }
 
 func (m *machine) providerID() string {
-	if given := m.kubeadm.registration().KubeletExtraArgs["provider-id"]; given != "" {
+	if given := m.kubeadm.Registration().KubeletExtraArgs["provider-id"]; given != "" {
 		return given
 	}
 	if m.backend.RegionInProviderID {

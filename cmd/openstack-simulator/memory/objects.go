@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/kubeapi"
 )
 
@@ -59,7 +60,7 @@ func systemMeta(name string, labels map[string]string) metav1.ObjectMeta {
 
 func (c *cluster) configMaps() []runtime.Object {
 	return []runtime.Object{
-		&corev1.ConfigMap{ObjectMeta: systemMeta(kubeadmConfigMap, nil), Data: map[string]string{clusterConfigurationKey: c.kubeadm.clusterYAML}},
+		&corev1.ConfigMap{ObjectMeta: systemMeta(kubeadmConfigMap, nil), Data: map[string]string{clusterConfigurationKey: c.kubeadm.ClusterYAML}},
 		&corev1.ConfigMap{ObjectMeta: systemMeta("kubelet-config", nil), Data: map[string]string{
 			"kubelet": "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n",
 		}},
@@ -88,14 +89,14 @@ func getNodesRole() []runtime.Object {
 }
 
 func (c *cluster) services() []runtime.Object {
-	subnet := c.kubeadm.cluster.Networking.ServiceSubnet
+	subnet := c.kubeadm.Cluster.Networking.ServiceSubnet
 	dnsLabels := map[string]string{"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
 	return []runtime.Object{
 		&corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "kubernetes", Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"}},
 			Spec: corev1.ServiceSpec{
 				Type: corev1.ServiceTypeClusterIP, ClusterIP: serviceAddress(subnet, 1),
-				Ports: []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(defaultAPIPort)}},
+				Ports: []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(kubeadm.DefaultAPIPort)}},
 			},
 		},
 		&corev1.Service{
@@ -131,7 +132,7 @@ func firstOf(list string) string {
 }
 
 func (c *cluster) image(name, tag string) string {
-	return cmp.Or(c.kubeadm.cluster.ImageRepository, unnamedRepository) + "/" + name + ":" + tag
+	return cmp.Or(c.kubeadm.Cluster.ImageRepository, unnamedRepository) + "/" + name + ":" + tag
 }
 
 func (c *cluster) kubeProxy(version string) *appsv1.DaemonSet {
@@ -147,7 +148,7 @@ func (c *cluster) kubeProxy(version string) *appsv1.DaemonSet {
 
 func (c *cluster) coreDNS() *appsv1.Deployment {
 	labels := map[string]string{"k8s-app": "kube-dns"}
-	dns := c.kubeadm.cluster.DNS
+	dns := c.kubeadm.Cluster.DNS
 	image := c.image("coredns/coredns", cmp.Or(dns.ImageTag, defaultDNSTag))
 	if dns.ImageRepository != "" {
 		image = dns.ImageRepository + "/coredns:" + cmp.Or(dns.ImageTag, defaultDNSTag)
@@ -226,7 +227,7 @@ func staticPodAnnotations(m *machine, component string) map[string]string {
 	case "etcd":
 		annotations["kubeadm.kubernetes.io/etcd.advertise-client-urls"] = "https://" + net.JoinHostPort(m.firstAddress(), strconv.Itoa(etcdPort))
 	case "kube-apiserver":
-		endpoint := m.kubeadm.apiEndpoint()
+		endpoint := m.kubeadm.APIEndpoint()
 		annotations["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] =
 			net.JoinHostPort(cmp.Or(endpoint.AdvertiseAddress, m.firstAddress()), strconv.Itoa(endpoint.BindPort))
 	}

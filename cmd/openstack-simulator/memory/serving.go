@@ -14,6 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 	"github.com/sendan-io/sendan/cmd/openstack-simulator/memory/kubeapi"
 )
 
@@ -60,7 +61,9 @@ func (l *pipeListener) Close() error {
 	return nil
 }
 
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6zero, Port: defaultAPIPort} }
+func (l *pipeListener) Addr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv6zero, Port: kubeadm.DefaultAPIPort}
+}
 
 // machineConn is the server's end of a connection to a machine.
 type machineConn struct {

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/cluster-api/util/secret"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
+	"github.com/sendan-io/sendan/cmd/openstack-simulator/kubeadm"
 )
 
 const (
@@ -121,7 +122,7 @@ func (tn *tenant) balance(client net.Conn) {
 	members := append([]string(nil), tn.members...)
 	tn.mu.Unlock()
 	for _, id := range members {
-		server, err := tn.backend.Dial(context.Background(), id, defaultAPIPort)
+		server, err := tn.backend.Dial(context.Background(), id, kubeadm.DefaultAPIPort)
 		if err != nil {
 			continue
 		}
