@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -260,9 +261,26 @@ func listBalancerObjects[T balancerObject](lb *loadBalancerService, collection s
 		return listReply(c, lb.attributes, collection, all, listing[T]{
 			visible: func(object T) bool { return c.isAdmin() || object.head().ProjectID == c.project() },
 			tags:    func(object T) []string { return object.head().Tags },
-			view:    view,
+			filter: func(object T, name string, values []string) (matched, known bool) {
+				return selectsParent(object, name, values)
+			},
+			view: view,
 		})
 	}
+}
+
+// selectsParent answers for the parameters by which clients list what belongs to one object, and to no other.
+func selectsParent(object any, name string, values []string) (matched, known bool) {
+	var parent string
+	switch child := object.(type) {
+	case *listener:
+		known, parent = name == "loadbalancer_id", child.balancer.ID
+	case *pool:
+		known, parent = name == "loadbalancer_id", child.balancer.ID
+	case *healthMonitor:
+		known, parent = name == "pool_id", child.pool.ID
+	}
+	return known && slices.Contains(values, parent), known
 }
 
 // everyOne is the whole table, as listBalancerObjects wants it.

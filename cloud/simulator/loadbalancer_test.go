@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/quotas"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/ports"
+	"github.com/gophercloud/gophercloud/v2/pagination"
 
 	"github.com/sendan-io/sendan/cloud/simulator"
 )
@@ -298,6 +299,30 @@ func TestOctaviaQuotasCountTheWholeTree(t *testing.T) {
 	got := must[*quotas.Quota](t)(quotas.Get(cloud.ctx(), cloud.octavia, lb.ProjectID).Extract())
 	if got.Loadbalancer != 1 || got.Member != 1 {
 		t.Errorf("quotas %+v", got)
+	}
+}
+
+// The cloud-controller-manager removes the listeners that it finds this way and did not ask for.
+func TestChildrenAreListedByTheirParent(t *testing.T) {
+	cloud := startNetworkCloud(t)
+	sub := cloud.subnet(cloud.network("n"), "10.6.0.0/24")
+	for _, lb := range []*loadbalancers.LoadBalancer{cloud.balancer(apiBalancer("one", sub.ID)), cloud.balancer(apiBalancer("two", sub.ID))} {
+		own := lb.Listeners[0]
+		ofBalancer := must[[]listeners.Listener](t)(listeners.ExtractListeners(
+			must[pagination.Page](t)(listeners.List(cloud.octavia, listeners.ListOpts{LoadbalancerID: lb.ID}).AllPages(cloud.ctx()))))
+		if len(ofBalancer) != 1 || ofBalancer[0].ID != own.ID {
+			t.Errorf("listeners of %s are %+v", lb.Name, ofBalancer)
+		}
+		poolsOfBalancer := must[[]pools.Pool](t)(pools.ExtractPools(
+			must[pagination.Page](t)(pools.List(cloud.octavia, pools.ListOpts{LoadbalancerID: lb.ID}).AllPages(cloud.ctx()))))
+		if len(poolsOfBalancer) != 1 || poolsOfBalancer[0].ID != own.DefaultPool.ID {
+			t.Errorf("pools of %s are %+v", lb.Name, poolsOfBalancer)
+		}
+		ofPool := must[[]monitors.Monitor](t)(monitors.ExtractMonitors(
+			must[pagination.Page](t)(monitors.List(cloud.octavia, monitors.ListOpts{PoolID: own.DefaultPool.ID}).AllPages(cloud.ctx()))))
+		if len(ofPool) != 1 || ofPool[0].ID != own.DefaultPool.Monitor.ID {
+			t.Errorf("monitors of %s are %+v", lb.Name, ofPool)
+		}
 	}
 }
 
