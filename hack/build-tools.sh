@@ -10,7 +10,7 @@
 #   plane   what a management plane is made of: etcd, kube-apiserver, kube-controller-manager, kubectl,
 #           cluster-api-core, cluster-api-bootstrap-kubeadm, cluster-api-control-plane-kubeadm, clusterctl, manifests
 #   node    what a node image needs beside those: kubelet, kubeadm, kube-scheduler, kube-proxy, containerd and its
-#           shim, ctr, coredns and the CNI plugins
+#           shim, ctr, coredns, the CNI plugins, and OpenStack's cloud-controller-manager
 #   e2e     what real nodes are tested with: kind, and cluster-api-docker, Cluster API's own provider for containers
 #   dev     what the source is generated and checked with: controller-gen, golangci-lint
 #
@@ -54,6 +54,7 @@ node  cni-loopback                      cni github.com/containernetworking/plugi
 node  cni-portmap                       cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/meta/portmap
 node  cni-ptp                           cni github.com/containernetworking/plugins  github.com/containernetworking/plugins/plugins/main/ptp
 node  coredns                           coredns github.com/coredns/coredns          github.com/coredns/coredns
+node  openstack-cloud-controller-manager cloud-controller-manager k8s.io/cloud-provider-openstack k8s.io/cloud-provider-openstack/cmd/openstack-cloud-controller-manager
 e2e   kind                              kind sigs.k8s.io/kind                       sigs.k8s.io/kind
 e2e   cluster-api-docker                capd sigs.k8s.io/cluster-api/test           sigs.k8s.io/cluster-api/test/infrastructure/docker
 dev   controller-gen                    lint sigs.k8s.io/controller-tools           sigs.k8s.io/controller-tools/cmd/controller-gen
@@ -82,6 +83,10 @@ linker_flags() {
 	kube,*) stamped=(k8s.io/component-base/version k8s.io/client-go/pkg/version) ;;
 	capi,* | capd,*) stamped=(sigs.k8s.io/cluster-api/version) ;;
 	containerd,*) flags+=" -X github.com/containerd/containerd/v2/version.Version=${version#v}" ;;
+	cloud-controller-manager,*)
+		flags+=" -X k8s.io/cloud-provider-openstack/pkg/version.Version=$version"
+		stamped=(k8s.io/component-base/version)
+		;;
 	lint,controller-gen) flags+=" -X sigs.k8s.io/controller-tools/pkg/version.version=$version" ;;
 	lint,golangci-lint) flags+=" -X main.version=${version#v} -X main.commit=$version -X main.date=$epoch" ;;
 	esac

@@ -13,6 +13,8 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	. "github.com/onsi/gomega"
+
 	"github.com/sendan-io/sendan/cloud/simulator"
 )
 
@@ -81,13 +83,17 @@ func (c *cloud) start(ctx context.Context, projects []string) error {
 	return err
 }
 
-// scenarioOf is the default cloud with more projects, each with an id and a user of the same name.
+// scenarioOf is the default cloud with more projects, each with an id and a user of the same name, and an application
+// credential of that user.
 func scenarioOf(projects []string) simulator.Scenario {
 	scenario := simulator.DefaultScenario()
 	for _, project := range projects {
 		scenario.Projects = append(scenario.Projects, simulator.Project{Name: project, ID: project})
 		scenario.Users = append(scenario.Users, simulator.User{
 			Name: project, Password: project, Roles: map[string][]string{project: {"member", "load-balancer_member"}},
+		})
+		scenario.ApplicationCredentials = append(scenario.ApplicationCredentials, simulator.ApplicationCredential{
+			Name: credentialOf(project), ID: credentialOf(project), Secret: credentialOf(project), User: project, Project: project,
 		})
 	}
 	// A container takes the time it takes.
@@ -139,6 +145,15 @@ func (c *cloud) cloudsYAML(project string) ([]byte, error) {
 		return nil, fmt.Errorf("the cloud has no project %q", project)
 	}
 	return yaml.Marshal(map[string]any{"clouds": map[string]any{"openstack": account}})
+}
+
+// region is where a project's clouds.yaml leads.
+func (c *cloud) region(project string) string {
+	var account struct {
+		Region string `json:"region_name"`
+	}
+	Expect(json.Unmarshal(c.Clouds[project], &account)).To(Succeed())
+	return account.Region
 }
 
 // remove ends the simulator, which removes its servers, unless somebody killed it.

@@ -193,11 +193,16 @@ func (e *environment) createNamespace(ctx context.Context, name string) {
 
 // configureCluster is `clusterctl generate cluster`.
 func (e *environment) configureCluster(ctx context.Context, provider, namespace, name string, controlPlane, workers int64) []byte {
+	return e.configureFlavor(ctx, provider, clusterctl.DefaultFlavor, namespace, name, controlPlane, workers)
+}
+
+// configureFlavor is `clusterctl generate cluster --flavor`.
+func (e *environment) configureFlavor(ctx context.Context, provider, flavor, namespace, name string, controlPlane, workers int64) []byte {
 	manifests := clusterctl.ConfigCluster(ctx, clusterctl.ConfigClusterInput{
 		LogFolder:            filepath.Join(*artifactsDir, "clusters", managementName),
 		ClusterctlConfigPath: e.Clusterctl, KubeconfigPath: e.Kubeconfig, InfrastructureProvider: provider,
 		Namespace: namespace, ClusterName: name, KubernetesVersion: e.config.MustGetVariable("KUBERNETES_VERSION"),
-		ControlPlaneMachineCount: &controlPlane, WorkerMachineCount: &workers, Flavor: clusterctl.DefaultFlavor,
+		ControlPlaneMachineCount: &controlPlane, WorkerMachineCount: &workers, Flavor: flavor,
 	})
 	Expect(manifests).NotTo(BeEmpty(), fmt.Sprintf("the template of %s", provider))
 	return manifests

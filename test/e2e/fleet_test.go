@@ -35,11 +35,14 @@ const (
 )
 
 // The fleet manager is asked about every Cluster there is, so it comes when the other specs are over, and goes afterwards.
-var _ = ginkgo.Describe("The fleet manager", ginkgo.Serial, func() {
-	ginkgo.It("gives tenants nodes that have what their templates promise, and add-ons to clusters of any provider", func(ctx context.Context) {
+var _ = ginkgo.Describe("The fleet manager", ginkgo.Serial, ginkgo.Ordered, ginkgo.ContinueOnFailure, func() {
+	ginkgo.BeforeAll(func(ctx context.Context) {
 		env.installFleetManager(ctx)
 		env.giveCredentials(ctx, env.management, fleetSystem, fleet)
 		env.describePlatform(ctx)
+	})
+
+	ginkgo.It("gives tenants nodes that have what their templates promise, and add-ons to clusters of any provider", func(ctx context.Context) {
 		t := &tenant{management: env.management, namespace: fleet, name: fleetCluster}
 		ginkgo.DeferCleanup(func(ctx context.Context) {
 			if ginkgo.CurrentSpecReport().Failed() {
@@ -77,6 +80,28 @@ var _ = ginkgo.Describe("The fleet manager", ginkgo.Serial, func() {
 		env.expectNothingLeft(ctx, fleet)
 		expectNoMembers(ctx)
 	})
+
+	ginkgo.It("gives tenants a cluster of one machine, which holds the address of its API server itself", func(ctx context.Context) {
+		t := &tenant{management: env.management, namespace: fleet, name: "notebook"}
+		t.isApplied(ctx, readData("fleet", "single.yaml"))
+		ginkgo.DeferCleanup(func(ctx context.Context) {
+			if ginkgo.CurrentSpecReport().Failed() {
+				collectFailure(ctx, t)
+				t.isDeleted(ctx, machineWithin)
+			}
+		})
+		t.becomesReady(ctx, 1, 0, 3*time.Minute)
+		t.isMember(ctx, "SendanCluster", "sendan-cni")
+		Expect(env.Cloud.count(ctx, fleet)).NotTo(HaveKey("loadbalancers"))
+
+		ginkgo.By("running a pod beside the control plane")
+		pod := runServers(ctx, t.workload(ctx), "web", 1)[0]
+		ask(ctx, t.workload(ctx), "by-name", pod.Spec.NodeName, "http://web.default.svc.cluster.local")
+		t.isDeleted(ctx, 2*time.Minute)
+		env.expectNothingLeft(ctx, fleet)
+	})
+
+	ginkgo.It("brings the cloud-controller-manager, by which a Service is served to the outside", servesThroughLoadBalancer)
 })
 
 func readData(elements ...string) []byte {

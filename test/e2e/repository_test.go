@@ -17,11 +17,12 @@ import (
 // templates are what our kustomizations are called in the repository, by the label of the provider they belong to.
 var templates = map[string]map[string]string{
 	"infrastructure-sendan": {
-		"cluster-template":                 "cluster-template.yaml",
-		"cluster-template-taints":          "cluster-template-taints.yaml",
-		"cluster-template-kcp-remediation": "cluster-template-kcp-remediation.yaml",
-		"cluster-template-topology":        "cluster-template-topology.yaml",
-		"clusterclass-sendan":              "clusterclass-sendan.yaml",
+		"cluster-template":                         "cluster-template.yaml",
+		"cluster-template-taints":                  "cluster-template-taints.yaml",
+		"cluster-template-kcp-remediation":         "cluster-template-kcp-remediation.yaml",
+		"cluster-template-external-cloud-provider": "cluster-template-external-cloud-provider.yaml",
+		"cluster-template-topology":                "cluster-template-topology.yaml",
+		"clusterclass-sendan":                      "clusterclass-sendan.yaml",
 	},
 	"infrastructure-docker": {"cluster-template-capd": "cluster-template.yaml"},
 }

@@ -23,10 +23,11 @@ const (
 	failedBoot     = "failed-boot"
 	race           = "race"
 	fleet          = "fleet"
+	services       = "services"
 )
 
 func projects() []string {
-	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, failedBoot, race, fleet}
+	return []string{quickStart, rollout, kcpRemediation, nodeDrain, selfHosted, life, failedBoot, race, fleet, services}
 }
 
 var _ = ginkgo.Describe("Upstream", func() {

@@ -13,6 +13,8 @@
 #   openstack-simulator      the simulated cloud
 #   cert-manager             the stand-in for cert-manager, see test/certmanager
 #   cni, probe               the network of pods on test nodes, and what tests run in pods; both are part of node
+#   openstack-cloud-controller-manager
+#                            what gives Services load balancers of a cloud; part of node
 #
 # An image is called sendan/NAME:VERSION-KEY, where KEY is a hash of all that goes into it, and sendan/NAME:VERSION as
 # well. VERSION is that of Kubernetes for nodes, and "dev" for the rest.
@@ -24,15 +26,16 @@ shopt -s inherit_errexit
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 readonly build_tools=$repo/hack/build-tools.sh
-readonly all="probe cni infrastructure-manager fleet-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
+readonly all="probe cni openstack-cloud-controller-manager infrastructure-manager fleet-manager openstack-simulator cert-manager core bootstrap-kubeadm control-plane-kubeadm docker haproxy node"
 readonly node_gib=8
 readonly haproxy_gib=1
 readonly older_kept=2
 # Debian 12, whose systemd still runs on hosts with cgroup v1.
 readonly debian=bookworm
-readonly node_packages=systemd,systemd-sysv,dbus,iptables,nftables,iproute2,ethtool,util-linux,mount,kmod,conntrack,libseccomp2,pigz,e2fsprogs,ca-certificates,curl,jq,procps,runc,socat
+readonly node_packages=systemd,systemd-sysv,dbus,iptables,nftables,iproute2,ethtool,util-linux,mount,kmod,conntrack,libseccomp2,pigz,e2fsprogs,ca-certificates,curl,jq,procps,iputils-ping,runc,socat
 readonly node_programs="etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl coredns
-	containerd containerd-shim-runc-v2 ctr cni-host-local cni-loopback cni-portmap cni-ptp"
+	containerd containerd-shim-runc-v2 ctr cni-host-local cni-loopback cni-portmap cni-ptp
+	openstack-cloud-controller-manager"
 
 log() { echo "$*" >&2; }
 
@@ -52,6 +55,7 @@ key_of() { cat "$@" | sha256sum | cut -c1-12; }
 tools() {
 	case $1 in
 	core | bootstrap-kubeadm | control-plane-kubeadm | docker) echo "cluster-api-$1" ;;
+	openstack-cloud-controller-manager) echo "$1" ;;
 	node) if [[ -z ${NODE_IMAGE-} ]]; then echo "$node_programs"; fi ;;
 	esac
 }
@@ -79,6 +83,7 @@ binary() {
 	openstack-simulator) go_build cmd/openstack-simulator . "$file" ;;
 	cert-manager) go_build test/certmanager . "$file" ;;
 	core | bootstrap-kubeadm | control-plane-kubeadm | docker) file=$(tool "cluster-api-$1") ;;
+	openstack-cloud-controller-manager) file=$(tool "$1") ;;
 	esac
 	echo "$file"
 }
@@ -113,6 +118,7 @@ build_program() {
 	image=sendan/$name:dev-$(key_of "$file" "${BASH_SOURCE[0]}")
 	case $name in
 	infrastructure-manager | fleet-manager | openstack-simulator | cni | probe) path=/$name ;;
+	openstack-cloud-controller-manager) path=/bin/$name ;; # where upstream's image has it
 	esac
 	# These three work with Docker's socket or the node's network.
 	case $name in
@@ -325,7 +331,7 @@ fill_node() {
 }
 
 build_node() {
-	local image probe cni version
+	local image probe cni cloud version
 	if [[ -n ${NODE_IMAGE-} ]]; then
 		echo "$NODE_IMAGE"
 		return
@@ -333,12 +339,13 @@ build_node() {
 	version=$("$build_tools" --list | awk '$2 == "kubelet" { print $3 }')
 	probe=$(build_program probe)
 	cni=$(build_program cni)
-	image=sendan/node:$version-$(node_key "$probe" "$cni")
+	cloud=$(build_program openstack-cloud-controller-manager)
+	image=sendan/node:$version-$(node_key "$probe" "$cni" "$cloud")
 	if ! in_docker "$image"; then
 		require_debian_builder $node_gib jq gcc
 		log "building $image, which takes a few minutes"
 		debian "$work/node" $node_packages
-		(fill_node "$image" "$work/node" "${probe%-*}" "${cni%-*}")
+		(fill_node "$image" "$work/node" "${probe%-*}" "${cni%-*}" "${cloud%-*}")
 		remove_components
 	fi
 	tag "$image"
