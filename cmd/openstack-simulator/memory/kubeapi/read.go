@@ -177,8 +177,8 @@ func (o *watcher) sendChange(c change) {
 		o.send(watch.Modified, c.after)
 	case is:
 		o.send(watch.Added, c.after)
-	case was && c.after != nil:
-		o.send(watch.Deleted, c.after)
+	case was && c.after != nil: // as it was when it still matched
+		o.send(watch.Deleted, c.before.asOf(c.before.decode(), c.version))
 	case was:
 		o.send(watch.Deleted, c.last)
 	}

@@ -296,7 +296,11 @@ func TestAnObjectThatStopsMatchingIsDeletedToItsWatcher(t *testing.T) {
 	select {
 	case event := <-watcher.ResultChan():
 		if event.Type != watch.Deleted {
-			t.Errorf("event %s, want %s", event.Type, watch.Deleted)
+			t.Fatalf("event %s, want %s", event.Type, watch.Deleted)
+		}
+		last := event.Object.(*corev1.ConfigMap)
+		if last.Labels["app"] != "a" || last.ResourceVersion == first.ResourceVersion {
+			t.Errorf("it was last seen with labels %v in version %s", last.Labels, last.ResourceVersion)
 		}
 	case <-time.After(eventually):
 		t.Fatal("no event")

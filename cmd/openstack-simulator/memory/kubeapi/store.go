@@ -146,9 +146,15 @@ func (s *store) create(res resource, obj *unstructured.Unstructured, dryRun bool
 	obj.SetCreationTimestamp(metav1.NewTime(s.clock.Now()))
 	obj.SetDeletionTimestamp(nil)
 	obj.SetGeneration(1)
+	if dryRun {
+		return s.encode(obj)
+	}
+	if err := s.settle(res, obj); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
 	next, err := s.encode(obj)
-	if err != nil || dryRun {
-		return next, err
+	if err != nil {
+		return nil, err
 	}
 	s.put(res, nil, next)
 	return next, nil
@@ -174,9 +180,15 @@ func (s *store) modify(res resource, k key, dryRun bool, edit func(*unstructured
 	if !equality.Semantic.DeepEqual(old.Object["spec"], obj.Object["spec"]) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
+	if dryRun {
+		return s.encode(obj)
+	}
+	if err := s.settle(res, obj); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
 	next, err := s.encode(obj)
-	if err != nil || dryRun {
-		return next, err
+	if err != nil {
+		return nil, err
 	}
 	if obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
 		s.remove(res, before, obj)
@@ -229,15 +241,24 @@ func (s *store) delete(res resource, k key, dryRun bool, check func(*record) err
 // remove takes an object out for good, and with it what a cluster's garbage collectors would take. The lock is held.
 func (s *store) remove(res resource, before *record, obj *unstructured.Unstructured) *record {
 	s.version++
-	obj.SetResourceVersion(strconv.FormatUint(s.version, 10))
-	last := *before
-	if data, err := obj.MarshalJSON(); err == nil {
-		last.data, last.version = data, s.version
-	}
+	last := before.asOf(obj, s.version)
 	delete(s.objects[res.groupResource()], before.key)
-	s.remember(change{resource: res.groupResource(), version: s.version, before: before, last: &last})
+	s.remember(change{resource: res.groupResource(), version: s.version, before: before, last: last})
 	s.removeDependents(res, before)
-	return &last
+	if res.groupResource() == nodes().groupResource() {
+		s.followNode(before, nil)
+	}
+	return last
+}
+
+// asOf is the record, which obj was decoded from, with another version.
+func (r *record) asOf(obj *unstructured.Unstructured, version uint64) *record {
+	obj.SetResourceVersion(strconv.FormatUint(version, 10))
+	other := *r
+	if data, err := obj.MarshalJSON(); err == nil {
+		other.data, other.version = data, version
+	}
+	return &other
 }
 
 // removeDependents does what three controllers of a real cluster do after a deletion: the garbage collector (owner
@@ -307,6 +328,9 @@ func (s *store) put(res resource, before, next *record) {
 	s.version = next.version
 	s.objects[gr][next.key] = next
 	s.remember(change{resource: gr, version: next.version, before: before, after: next})
+	if gr == nodes().groupResource() {
+		s.followNode(before, next)
+	}
 }
 
 func (s *store) remember(c change) {
