@@ -62,13 +62,15 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	return mgr, setUpWebhooks(mgr, o)
 }
 
-// connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept.
+// connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept, and the
+// metadata of add-ons' workloads.
 func connectToClusters(ctx context.Context, mgr ctrl.Manager, o *options) (clustercache.ClusterCache, error) {
+	cached := addons.CachedWorkloads()
+	cached[&corev1.Node{}] = cache.ByObject{Transform: slimNode}
 	clusters, err := clustercache.SetupWithManager(ctx, mgr, clustercache.Options{
 		SecretClient: mgr.GetAPIReader(),
 		Cache: clustercache.CacheOptions{
-			Indexes:  []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex},
-			ByObject: map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: slimNode}},
+			ByObject: cached, DefaultTransform: cache.TransformStripManagedFields(),
 		},
 		Client:           clustercache.ClientOptions{UserAgent: o.manager.UserAgent(), Cache: clustercache.ClientCacheOptions{DisableFor: o.manager.Uncached}},
 		WatchFilterValue: o.manager.WatchFilter,
@@ -100,7 +102,9 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercac
 	}); err != nil {
 		return err
 	}
-	return addons.SetupWithManager(ctx, mgr, addons.Options{Clock: clock, ClusterCache: clusters, WatchFilterValue: filter, Controller: many})
+	return addons.SetupWithManager(ctx, mgr, addons.Options{
+		Clock: clock, ClusterCache: clusters, WatchFilterValue: filter, Recheck: o.addonInterval, Controller: many,
+	})
 }
 
 func setUpWebhooks(mgr ctrl.Manager, o *options) error {

@@ -20,6 +20,7 @@ type options struct {
 	concurrency        int
 	clusterConcurrency int
 	siteInterval       time.Duration
+	addonInterval      time.Duration
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -32,4 +33,5 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.concurrency, "concurrency", 10, "Number of tenants, templates and releases each to work on at the same time.")
 	fs.IntVar(&o.clusterConcurrency, "cluster-concurrency", 50, "Number of clusters to work on at the same time, for each of what clusters have done to them.")
 	fs.DurationVar(&o.siteInterval, "site-interval", time.Minute, "How often to look at each site's cloud.")
+	fs.DurationVar(&o.addonInterval, "addon-interval", 10*time.Minute, "How often to compare what each cluster has with its add-ons, although nothing happened.")
 }

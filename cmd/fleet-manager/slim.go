@@ -24,9 +24,11 @@ func slimMachineDeployment(object any) (any, error) {
 	return cache.TransformStripManagedFields()(object)
 }
 
+// slimNode leaves what is compared with a promise: labels, taints, conditions and what can be allocated.
 func slimNode(object any) (any, error) {
 	if node, ok := object.(*corev1.Node); ok {
-		node.Status.Images, node.Status.VolumesInUse, node.Status.VolumesAttached = nil, nil, nil
+		node.Annotations = nil
+		node.Status = corev1.NodeStatus{Allocatable: node.Status.Allocatable, Conditions: node.Status.Conditions}
 	}
 	return cache.TransformStripManagedFields()(object)
 }

@@ -137,10 +137,13 @@ func (r *reconciler) carryOut(ctx context.Context, cluster *clusterv1.Cluster, b
 	}
 	key := client.ObjectKeyFromObject(cluster)
 	tenant, err := r.ClusterCache.GetUncachedClient(ctx, key)
+	if err != nil && len(before) > 0 && r.isUntried(ctx, key) {
+		return before, retry // this process has just begun
+	}
 	if err != nil {
 		return keep(before, intent, unreachable(before, r.lastAnswer(ctx, key))), 0 // connecting is an event
 	}
-	r.watchWorkloads(ctx, key)
+	r.watchWorkloads(ctx, key, intent)
 	inTime, cancel := context.WithTimeout(ctx, r.ClusterTimeout)
 	defer cancel()
 	result, err := carryOut(inTime, tenant, intent)
@@ -156,6 +159,12 @@ func (r *reconciler) carryOut(ctx context.Context, cluster *clusterv1.Cluster, b
 		return result.addons, wait.Jitter(r.Recheck, 0.2)
 	}
 	return result.addons, wait.Jitter(min(retry, r.Recheck), 0.2)
+}
+
+// isUntried says that this process has not tried yet to reach the cluster, so that it cannot say anything of it.
+func (r *reconciler) isUntried(ctx context.Context, cluster client.ObjectKey) bool {
+	state := r.ClusterCache.GetHealthCheckingState(ctx, cluster)
+	return state.LastProbeSuccessTime.IsZero() && state.ConsecutiveFailures == 0
 }
 
 // lastAnswer is now for a cluster that has not answered this process yet.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 
@@ -32,6 +33,13 @@ type Intent struct {
 	Hold string
 	// Addons in the order in which they are applied.
 	Addons []Addon
+}
+
+// has says whether an add-on has an object of that kind.
+func (i Intent) has(kind schema.GroupVersionKind) bool {
+	return slices.ContainsFunc(i.Addons, func(addon Addon) bool {
+		return slices.ContainsFunc(addon.Objects, func(object *unstructured.Unstructured) bool { return object.GroupVersionKind() == kind })
+	})
 }
 
 // Addon is one add-on in one cluster.

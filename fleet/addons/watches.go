@@ -9,12 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -75,10 +77,32 @@ func siteFacts(object client.Object) any {
 	return []any{object.GetGeneration(), object.(*fleetv1.Site).Status.Region}
 }
 
-// watchWorkloads makes an event of what happens to an add-on's workloads in a tenant cluster. Only their metadata is kept in
-// memory. Without it the cluster is still looked at now and then.
-func (r *reconciler) watchWorkloads(ctx context.Context, cluster client.ObjectKey) {
-	for _, kind := range []string{"DaemonSet", "Deployment", "StatefulSet"} {
+// workloads are the kinds of which an add-on's objects are watched in tenant clusters.
+func workloads() map[string]client.Object {
+	return map[string]client.Object{"DaemonSet": &appsv1.DaemonSet{}, "Deployment": &appsv1.Deployment{}, "StatefulSet": &appsv1.StatefulSet{}}
+}
+
+// CachedWorkloads restricts what is kept of a tenant cluster's workloads to those of add-ons: a tenant may have thousands.
+func CachedWorkloads() map[client.Object]cache.ByObject {
+	ofAddons, err := labels.Parse(fleetv1.AddonLabel)
+	if err != nil {
+		panic(err) // a label is a selector
+	}
+	cached := map[client.Object]cache.ByObject{}
+	for _, object := range workloads() {
+		cached[object] = cache.ByObject{Label: ofAddons}
+	}
+	return cached
+}
+
+// watchWorkloads makes an event of what happens to the add-ons' workloads in a tenant cluster. Only their metadata is kept in
+// memory, and only of the kinds that the add-ons have: each watch takes some hundred KiB. Without it the cluster is still looked
+// at now and then.
+func (r *reconciler) watchWorkloads(ctx context.Context, cluster client.ObjectKey, intent Intent) {
+	for kind := range workloads() {
+		if !intent.has(appsv1.SchemeGroupVersion.WithKind(kind)) {
+			continue
+		}
 		workload := &metav1.PartialObjectMetadata{}
 		workload.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(kind))
 		err := r.ClusterCache.Watch(ctx, cluster, clustercache.NewWatcher(clustercache.WatcherOptions{
