@@ -12,6 +12,8 @@ GO_TEST_FLAGS  ?= -race
 APISERVER_START_TIMEOUT ?= 120s
 # What the demo's servers run: memory, or docker for real nodes in containers.
 NODES          ?= memory
+# Of `make bench-fleet`: -clusters, -addon-clusters, -window, -operations, -profiles.
+BENCH_FLAGS    ?=
 # The image that real nodes boot, where it is not to be built.
 NODE_IMAGE     ?=
 DEMO_FLAGS      = --backend $(NODES) --tools-dir $(TOOLS_DIR) $(if $(NODE_IMAGE),--node-image $(NODE_IMAGE))
@@ -106,6 +108,12 @@ bench: build plane-tools ## Measure time to Ready, cloud calls and memory into b
 	@nodes=$$(sed -n '/^## Real nodes/,$$p' $(BENCH_RESULTS)); \
 	$(BIN)/sendan bench --tools-dir $(TOOLS_DIR) --out $(BENCH_RESULTS); \
 	printf '\n%s\n' "$$nodes" >>$(BENCH_RESULTS)
+
+.PHONY: bench-fleet
+bench-fleet: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
+bench-fleet: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
+bench-fleet: plane-tools ## Measure the fleet manager's memory, requests and admission with 1,500 clusters into bench/fleet.md; BENCH_FLAGS='-clusters 100' for less
+	go -C test/scale test -count=1 -run '^$$' -bench . -benchtime 1x -timeout 3h . -results $(CURDIR)/bench/fleet.md $(BENCH_FLAGS)
 
 .PHONY: bench-nodes
 bench-nodes: ## Measure time to Ready of real nodes, and of CAPD's, into bench/results.md; needs Docker

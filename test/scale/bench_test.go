@@ -1,0 +1,307 @@
+package scale
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var (
+	manyClusters = flag.Int("clusters", 1500, "how many clusters the fleet manager's memory and admission are measured with")
+	withAddons   = flag.Int("addon-clusters", 200, "how many clusters have add-ons where those are measured")
+	window       = flag.Duration("window", 2*time.Minute, "how long the requests of a settled fleet manager are counted")
+	operations   = flag.Int("operations", 300, "how many Clusters are created, and scaled, in each tenant")
+	results      = flag.String("results", "", "file to write the tables to")
+	profiles     = flag.String("profiles", "", "existing folder to write the heap and goroutines of the settled fleet manager to")
+)
+
+// clustersOfFew is how many the other tenant has.
+const clustersOfFew = 10
+
+// BenchmarkFleet measures once; run it with -benchtime=1x.
+func BenchmarkFleet(b *testing.B) {
+	text := &report{}
+	fmt.Fprintf(text, "# The fleet manager\n\nMeasured %s on %d cores, load average %s at the start. %s, %s/%s.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), loadAverage(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	text.WriteString("The program runs in a process of its own against a real kube-apiserver. Each cluster has 3 control-plane nodes and two pools of 2 GPU\n" +
+		"nodes, and an API server of its own, in memory, that the fleet manager is connected to.\n")
+	b.Run("many", func(b *testing.B) { measureMany(b, text) })
+	b.Run("addons", func(b *testing.B) { measureAddons(b, text) })
+}
+
+// report is what was measured so far.
+type report struct{ strings.Builder }
+
+func (r *report) save(b *testing.B) {
+	b.Helper()
+	if *results == "" {
+		return
+	}
+	if err := os.WriteFile(*results, []byte(r.String()), 0o644); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func measureMany(b *testing.B, text *report) {
+	f := startFleet(b)
+	_, alone := f.manager.memoryMiB(b)
+	f.addClusters(b, few, clustersOfFew)
+	f.addClusters(b, crowd, *manyClusters-clustersOfFew)
+	f.awaitSettled(b, addonsOfRelease)
+	restarted := time.Now()
+	f.restart(b)
+	f.awaitSettled(b, addonsOfRelease)
+	settledAfter := time.Since(restarted) - quietFor*time.Second
+	cost := f.watch(b)
+	f.profile(b)
+
+	fmt.Fprintf(text, "\n## Memory and requests with %d clusters\n\n", len(f.clusters))
+	fmt.Fprintf(text, "After a restart of the program, with %d FleetMembers and %d Machines there, and an add-on in each cluster. A write to the\n"+
+		"management cluster is that of the time at which a site was seen.\n\n", len(f.clusters), len(f.clusters)*machinesOfCluster())
+	cost.write(text, "")
+	fmt.Fprintf(text, "| most resident memory, without clusters | %d MiB | |\n", alone)
+	fmt.Fprintf(text, "| settled, for each cluster | %.2f MiB | |\n", float64(cost.settledMiB-alone)/float64(len(f.clusters)))
+	fmt.Fprintf(text, "| settled after the restart | %.0f s | |\n", settledAfter.Seconds())
+	b.ReportMetric(float64(cost.peakMiB), "peak-MiB")
+	b.ReportMetric(float64(cost.settledMiB), "settled-MiB")
+	text.save(b)
+
+	before := f.webhooks(b)
+	fmt.Fprintf(text, "\n## Admission with %d clusters\n\nOne request after the other, as its client sees it, at a load average of %s. All quotas are set. Budget: p99 below 20 ms.\n\n"+
+		"| request | tenant has | p50 | p99 |\n|---|---:|---:|---:|\n", len(f.clusters), loadAverage())
+	for _, timed := range f.timeAdmission(b) {
+		slices.Sort(timed.took)
+		fmt.Fprintf(text, "| %s | %s | %.1f ms | %.1f ms |\n", timed.what, timed.tenant, timed.percentile(50), timed.percentile(99))
+		b.ReportMetric(timed.percentile(99), strings.ReplaceAll(strings.TrimSpace(timed.what+" "+timed.tenant), " ", "-")+"-p99-ms")
+	}
+	text.WriteString("\nOf that in the fleet manager, as the API server sees it:\n\n| webhook | requests | mean |\n|---|---:|---:|\n")
+	after := f.webhooks(b)
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		count, seconds := after[name].count-before[name].count, after[name].seconds-before[name].seconds
+		fmt.Fprintf(text, "| %s | %d | %.1f ms |\n", name, count, 1000*seconds/float64(count))
+	}
+	text.save(b)
+}
+
+func measureAddons(b *testing.B, text *report) {
+	f := startFleet(b, "--addon-interval=20s")
+	count := f.createAddons(b)
+	f.addClusters(b, crowd, *withAddons)
+	f.awaitSettled(b, count)
+	f.restart(b)
+	f.awaitSettled(b, count)
+	before := f.versions()
+	cost := f.watch(b)
+	changed := 0
+	for i, version := range f.versions() {
+		if version != before[i] {
+			changed++
+		}
+	}
+	fmt.Fprintf(text, "\n## Add-ons in %d clusters\n\n", len(f.clusters))
+	fmt.Fprintf(text, "%d add-ons in each, settled, compared every 20 s instead of every 10 min.\n\n", count)
+	cost.write(text, "0")
+	fmt.Fprintf(text, "| passes over a cluster, in all | %d | |\n| tenant clusters that changed | %d | 0 |\n", cost.passes, changed)
+	b.ReportMetric(float64(cost.tenantWrites), "tenant-writes")
+	b.ReportMetric(float64(cost.passes), "passes")
+	text.save(b)
+}
+
+// cost is what a settled fleet manager takes while nothing happens.
+type cost struct {
+	settledMiB, peakMiB                        int
+	managementReads, managementWrites          int
+	passes, tenantReads, dryRuns, tenantWrites int64
+	clusters                                   int
+	// written are the management cluster's objects that anybody wrote, by kind.
+	written map[string]int
+}
+
+// watch lets time go by.
+func (f *fleet) watch(b *testing.B) cost {
+	b.Helper()
+	reads, writes := f.manager.toManagement(b)
+	passes, tenantReads, dryRuns, tenantWrites := f.requestsToTenants()
+	written := f.written(b)
+	select {
+	case <-time.After(*window):
+	case <-b.Context().Done():
+		b.Fatal(b.Context().Err())
+	}
+	c := cost{clusters: len(f.clusters), written: f.written(b)}
+	for resource, before := range written {
+		c.written[resource] -= before
+	}
+	c.settledMiB, c.peakMiB = f.manager.memoryMiB(b)
+	c.managementReads, c.managementWrites = f.manager.toManagement(b)
+	c.passes, c.tenantReads, c.dryRuns, c.tenantWrites = f.requestsToTenants()
+	c.managementReads, c.managementWrites = c.managementReads-reads, c.managementWrites-writes
+	c.passes, c.tenantReads, c.dryRuns, c.tenantWrites = c.passes-passes, c.tenantReads-tenantReads, c.dryRuns-dryRuns, c.tenantWrites-tenantWrites
+	return c
+}
+
+func (c cost) write(text *report, writesBudget string) {
+	text.WriteString("| settled fleet manager | | budget |\n|---|---:|---:|\n")
+	fmt.Fprintf(text, "| resident memory | %d MiB | 500 MiB |\n| most resident memory, while it started | %d MiB | 500 MiB |\n", c.settledMiB, c.peakMiB)
+	minutes := window.Minutes()
+	fmt.Fprintf(text, "| reads of the management cluster, a minute | %.1f | |\n", float64(c.managementReads)/minutes)
+	fmt.Fprintf(text, "| writes to the management cluster | %d | 0 |\n", c.managementWrites)
+	for _, resource := range slices.Sorted(maps.Keys(c.written)) {
+		if count := c.written[resource]; count > 0 && resource != "leases" { // the API server's own
+			fmt.Fprintf(text, "| of %s, whoever wrote them | %d | |\n", resource, count)
+		}
+	}
+	fmt.Fprintf(text, "| reads of a tenant cluster, a minute | %.1f | |\n", float64(c.tenantReads)/minutes/float64(c.clusters))
+	fmt.Fprintf(text, "| dry runs in a tenant cluster, a minute | %.1f | |\n", float64(c.dryRuns)/minutes/float64(c.clusters))
+	fmt.Fprintf(text, "| writes to tenant clusters | %d | %s |\n", c.tenantWrites, writesBudget)
+}
+
+// timed are requests of one kind.
+type timed struct {
+	what, tenant string
+	took         []time.Duration
+}
+
+// percentile in milliseconds, of sorted times.
+func (t timed) percentile(p int) float64 {
+	at := (len(t.took)*p + 99) / 100
+	return float64(t.took[max(at, 1)-1].Microseconds()) / 1000
+}
+
+// timeAdmission takes turns, so that what else the machine does meets all alike.
+func (f *fleet) timeAdmission(b *testing.B) []timed {
+	b.Helper()
+	var all []timed
+	for _, what := range []string{"create a Cluster", "scale a pool"} {
+		all = append(all, timed{what: what, tenant: fmt.Sprintf("%d clusters", *manyClusters-clustersOfFew)}, timed{what: what, tenant: fmt.Sprintf("%d clusters", clustersOfFew)})
+	}
+	all = append(all, timed{what: "create a ConfigMap, to compare"})
+	measure := func(into *timed, request func() error) {
+		began := time.Now()
+		if err := request(); err != nil {
+			b.Fatalf("%s: %v", into.what, err)
+		}
+		into.took = append(into.took, time.Since(began))
+	}
+	scaled := []*clusterv1.Cluster{f.cluster(b, crowd), f.cluster(b, few)}
+	for i := range *operations {
+		for j, tenant := range []string{crowd, few} {
+			probe := clusterOfTenant(tenant, fmt.Sprintf("probe-%d", i))
+			measure(&all[j], func() error { return f.Client.Create(b.Context(), probe) })
+			if err := f.Client.Delete(b.Context(), probe); err != nil {
+				b.Fatal(err)
+			}
+			measure(&all[2+j], func() error { return f.scale(b, scaled[j], int32(2+(i+1)%2)) }) //nolint:gosec // 2 or 3
+		}
+		compare := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: crowd, Name: fmt.Sprintf("probe-%d", i)}}
+		measure(&all[4], func() error { return f.Client.Create(b.Context(), compare) })
+	}
+	return all
+}
+
+// calls of one webhook.
+type calls struct {
+	count   uint64
+	seconds float64
+}
+
+// webhooks are the fleet manager's that Clusters go through.
+func (f *fleet) webhooks(b *testing.B) map[string]calls {
+	b.Helper()
+	called := map[string]calls{}
+	for _, series := range metric(b, f.apiServerMetrics(b), "apiserver_admission_webhook_admission_duration_seconds") {
+		if name := labels(series)["name"]; strings.HasSuffix(name, ".cluster.fleet.sendan.io") {
+			histogram := series.GetHistogram()
+			all := called[name]
+			called[name] = calls{all.count + histogram.GetSampleCount(), all.seconds + histogram.GetSampleSum()}
+		}
+	}
+	return called
+}
+
+// written counts the writes to the management cluster by what was written, whoever did it.
+func (f *fleet) written(b *testing.B) map[string]int {
+	b.Helper()
+	counts := map[string]int{}
+	for _, series := range metric(b, f.apiServerMetrics(b), "apiserver_request_total") {
+		labels := labels(series)
+		if slices.Contains([]string{"APPLY", "DELETE", "PATCH", "POST", "PUT"}, labels["verb"]) {
+			counts[strings.TrimSuffix(labels["resource"]+"/"+labels["subresource"], "/")] += int(series.GetCounter().GetValue())
+		}
+	}
+	return counts
+}
+
+func (f *fleet) apiServerMetrics(b *testing.B) string {
+	b.Helper()
+	transport, err := rest.HTTPClientFor(f.Config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, strings.TrimSuffix(f.Config.Host, "/")+"/metrics", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	text, err := answer(transport, request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
+}
+
+func (f *fleet) cluster(b *testing.B, tenant string) *clusterv1.Cluster {
+	b.Helper()
+	cluster := &clusterv1.Cluster{}
+	if err := f.Client.Get(b.Context(), client.ObjectKey{Namespace: tenant, Name: tenant + "-0000"}, cluster); err != nil {
+		b.Fatal(err)
+	}
+	return cluster
+}
+
+func (f *fleet) scale(b *testing.B, cluster *clusterv1.Cluster, nodes int32) error {
+	b.Helper()
+	before := cluster.DeepCopy()
+	cluster.Spec.Topology.Workers.MachineDeployments[0].Replicas = ptr.To(nodes)
+	return f.Client.Patch(b.Context(), cluster, client.MergeFrom(before))
+}
+
+// profile tells where the memory is.
+func (f *fleet) profile(b *testing.B) {
+	b.Helper()
+	if *profiles == "" {
+		return
+	}
+	for file, path := range map[string]string{"heap": "heap?gc=1", "goroutine": "goroutine", "goroutine.txt": "goroutine?debug=1"} {
+		text, err := fetch(b.Context(), f.manager.profiler, "/debug/pprof/"+path)
+		if err == nil {
+			err = os.WriteFile(*profiles+"/"+file, []byte(text), 0o600)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// loadAverage of the last minute. Figures of a machine that does other work as well are not worth much.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	oneMinute, _, _ := strings.Cut(string(text), " ")
+	return oneMinute
+}

@@ -1,0 +1,222 @@
+package scale
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/sendan-io/sendan/test/envtest"
+)
+
+const (
+	systemNamespace = "sendan-fleet-system"
+	startsWithin    = 5 * time.Minute
+	stopsWithin     = 30 * time.Second
+)
+
+// manager is a fleet manager as it is shipped: the program, in a process of its own.
+type manager struct {
+	command                       *exec.Cmd
+	log                           string
+	apiServer                     string
+	webhooks                      int
+	health, diagnostics, profiler string
+}
+
+// buildManager builds the program, with this repository's go.mod and not the test's.
+func buildManager(t testing.TB) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "fleet-manager")
+	command := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/fleet-manager")
+	command.Dir = envtest.RepositoryFile(t)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build the fleet manager: %v\n%s", err, output)
+	}
+	return program
+}
+
+// newManager chooses where the manager listens. It can be started more than once.
+func newManager(t testing.TB, env *envtest.Env) *manager {
+	t.Helper()
+	host, err := url.Parse(env.Config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apiServer := host.Host
+	if apiServer == "" {
+		apiServer = env.Config.Host
+	}
+	m := &manager{log: filepath.Join(t.TempDir(), "fleet-manager.log"), apiServer: apiServer}
+	ports := freePorts(t, 4)
+	m.webhooks = ports[0]
+	m.health, m.diagnostics, m.profiler = loopback(ports[1]), loopback(ports[2]), loopback(ports[3])
+	t.Cleanup(func() {
+		m.stop(t)
+		if t.Failed() {
+			t.Logf("the fleet manager said last:\n%s", tail(m.log, 30))
+		}
+	})
+	return m
+}
+
+func (m *manager) start(t testing.TB, program string, env *envtest.Env, arguments ...string) {
+	t.Helper()
+	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }() // the process has its own copy
+	m.command = exec.Command(program, append([]string{
+		"--kubeconfig=" + env.Kubeconfig, "--system-namespace=" + systemNamespace,
+		"--webhook-port=" + strconv.Itoa(m.webhooks), "--webhook-cert-dir=" + env.CertDir,
+		"--health-addr=" + m.health, "--diagnostics-address=" + m.diagnostics, "--insecure-diagnostics", "--profiler-address=" + m.profiler,
+	}, arguments...)...)
+	m.command.Stdout, m.command.Stderr = log, log
+	if err := m.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	envtest.Eventually(t, startsWithin, func() error {
+		_, err := fetch(t.Context(), m.health, "/readyz")
+		return err
+	})
+}
+
+// stop also tells whether it ended as it should.
+func (m *manager) stop(t testing.TB) {
+	t.Helper()
+	if m.command == nil {
+		return
+	}
+	_ = m.command.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(stopsWithin, func() { _ = m.command.Process.Kill() })
+	defer kill.Stop()
+	if err := m.command.Wait(); err != nil {
+		t.Errorf("the fleet manager ended with %v", err)
+	}
+	m.command = nil
+}
+
+// memoryMiB is what the process has resident, and the most that it had.
+func (m *manager) memoryMiB(t testing.TB) (now, peak int) {
+	t.Helper()
+	status, err := os.Open(fmt.Sprintf("/proc/%d/status", m.command.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = status.Close() }()
+	fields := map[string]int{}
+	for lines := bufio.NewScanner(status); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		if kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB")); err == nil {
+			fields[name] = kib >> 10
+		}
+	}
+	return fields["VmRSS"], fields["VmHWM"]
+}
+
+// toManagement counts the requests to the management cluster that the process has made.
+func (m *manager) toManagement(t testing.TB) (reads, writes int) {
+	t.Helper()
+	text, err := fetch(t.Context(), m.diagnostics, "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, series := range metric(t, text, "rest_client_requests_total") {
+		labels := labels(series)
+		switch count := int(series.GetCounter().GetValue()); {
+		case labels["host"] != m.apiServer:
+		case labels["method"] == http.MethodGet:
+			reads += count
+		default:
+			writes += count
+		}
+	}
+	return reads, writes
+}
+
+// metric is all series of one name in what a program tells at /metrics.
+func metric(t testing.TB, text, name string) []*dto.Metric {
+	t.Helper()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families[name].GetMetric()
+}
+
+func labels(series *dto.Metric) map[string]string {
+	labels := map[string]string{}
+	for _, pair := range series.GetLabel() {
+		labels[pair.GetName()] = pair.GetValue()
+	}
+	return labels
+}
+
+func fetch(ctx context.Context, address, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return "", err
+	}
+	return answer(http.DefaultClient, request)
+}
+
+func answer(client *http.Client, request *http.Request) (string, error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", request.URL, response.Status)
+	}
+	return string(body), err
+}
+
+func freePorts(t testing.TB, count int) []int {
+	t.Helper()
+	var ports []int
+	var listeners []net.Listener // all at once, so that no port is chosen twice
+	for range count {
+		listener, err := net.Listen("tcp", loopback(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners = append(listeners, listener)
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}
+	for _, listener := range listeners {
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ports
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func tail(file string, lines int) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
