@@ -208,21 +208,24 @@ func (d *demo) explain(ctx context.Context, out io.Writer) error {
 	}
 	_, _ = fmt.Fprintf(out, "\nThe cluster is Ready after %.0f s and %d calls to the cloud. Its nodes:\n\n", took.Seconds(), calls)
 	writeNodes(out, nodes)
-	kubectl := findKubectl(d.plane)
+	kubectl, fleetKinds := findKubectl(d.plane), ""
+	if d.isFleet() {
+		fleetKinds = "fleetmember,addon,"
+	}
 	_, _ = fmt.Fprintf(out, `
 The management cluster, where clusters are made:
   export KUBECONFIG=%s
-  %s get cluster,machine,sendancluster,sendanmachine
+  %s get %scluster,machine,sendancluster,sendanmachine -A
 
 The cluster itself:
-  %s --kubeconfig %s get nodes
+  %s --kubeconfig %s get nodes,daemonsets -A
 
 The cloud: %s
   export OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=%s
   openstack server list
 
 Logs are in %s. Ctrl-C stops everything.
-`, layout.Kubeconfig(), kubectl, kubectl, kubeconfig, d.plane.SimulatorURL(), layout.CloudsYAML(), cloudName, layout.Logs())
+`, layout.Kubeconfig(), kubectl, fleetKinds, kubectl, kubeconfig, d.plane.SimulatorURL(), layout.CloudsYAML(), cloudName, layout.Logs())
 	return nil
 }
 

@@ -19,6 +19,7 @@ const (
 	fleetTenant    = "team-vision"
 	fleetSecret    = "tokyo-cloud"
 	fleetRelease   = "v1-36-3"
+	fleetAddon     = "nvidia-device-plugin"
 )
 
 // platformDeadline is how long the fleet manager may take to look at the cloud and to compile the release.
@@ -29,7 +30,7 @@ func (d *demo) isFleet() bool { return d.platform != nil }
 
 func (d *demo) announcement() string {
 	if d.isFleet() {
-		return `Applying templates/demo/platform.yaml: a site, node templates, a release and a tenant.
+		return `Applying templates/demo/platform.yaml: a site, node templates, an add-on, a release and a tenant.
 Then templates/demo/training.yaml, the tenant's cluster: a pool of A100s partitioned by seven, and one of H100s.`
 	}
 	return "Applying templates/demo/cluster.yaml: 3 control-plane nodes, 2 workers."
@@ -168,6 +169,9 @@ func (c *checker) fleetKnows(ctx context.Context) error {
 	}
 	if member.Status.Health != fleetv1.HealthHealthy || member.Status.Release != fleetRelease {
 		return fmt.Errorf("the FleetMember is %s, of release %s", member.Status.Health, member.Status.Release)
+	}
+	if addons := member.Status.Addons; len(addons) != 1 || addons[0].Name != fleetAddon || addons[0].Phase != fleetv1.AddonHealthy {
+		return fmt.Errorf("the FleetMember has the add-ons %+v", addons)
 	}
 	if err := c.tenant.client.Get(ctx, client.ObjectKey{Name: fleetTenant}, tenant); err != nil {
 		return err

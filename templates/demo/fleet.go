@@ -2,7 +2,7 @@ package demo
 
 import _ "embed"
 
-// Platform is platform.yaml: a site, node templates, a release and a tenant.
+// Platform is platform.yaml: a site, node templates, an add-on, a release and a tenant.
 //
 //go:embed platform.yaml
 var Platform []byte
