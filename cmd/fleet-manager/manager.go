@@ -56,10 +56,13 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setUpControllers(ctx, mgr, clusters, o); err != nil {
+	tenants := tenancy.Options{
+		SystemNamespace: o.systemNamespace, Clock: clockwork.NewRealClock(), Turns: tenancy.NewTurns(), Controller: manager.Concurrency(o.concurrency),
+	}
+	if err := setUpControllers(ctx, mgr, clusters, tenants, o); err != nil {
 		return nil, err
 	}
-	return mgr, setUpWebhooks(mgr, o)
+	return mgr, setUpWebhooks(mgr, tenants, o)
 }
 
 // connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept, and the
@@ -81,7 +84,7 @@ func connectToClusters(ctx context.Context, mgr ctrl.Manager, o *options) (clust
 	return clusters, nil
 }
 
-func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercache.ClusterCache, o *options) error {
+func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercache.ClusterCache, tenants tenancy.Options, o *options) error {
 	clock := clockwork.NewRealClock()
 	few, many := manager.Concurrency(o.concurrency), manager.Concurrency(o.clusterConcurrency)
 	filter := o.manager.WatchFilter
@@ -91,7 +94,7 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercac
 	if err := templates.SetupWithManager(mgr, templates.Options{SystemNamespace: o.systemNamespace, Clock: clock, Controller: few}); err != nil {
 		return err
 	}
-	if err := tenancy.SetupWithManager(ctx, mgr, o.tenancy(clock)); err != nil {
+	if err := tenancy.SetupWithManager(ctx, mgr, tenants); err != nil {
 		return err
 	}
 	if err := members.SetupWithManager(ctx, mgr, members.Options{Clock: clock, WatchFilterValue: filter, Controller: many}); err != nil {
@@ -107,11 +110,11 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercac
 	})
 }
 
-func setUpWebhooks(mgr ctrl.Manager, o *options) error {
+func setUpWebhooks(mgr ctrl.Manager, tenants tenancy.Options, o *options) error {
 	for _, setUp := range []func(ctrl.Manager) error{
 		sites.SetupWebhooksWithManager,
 		templates.SetupWebhooksWithManager(o.systemNamespace),
-		tenancy.SetupWebhooksWithManager(o.tenancy(clockwork.NewRealClock())),
+		tenancy.SetupWebhooksWithManager(tenants),
 		addons.SetupWebhooksWithManager,
 	} {
 		if err := setUp(mgr); err != nil {
@@ -119,10 +122,6 @@ func setUpWebhooks(mgr ctrl.Manager, o *options) error {
 		}
 	}
 	return nil
-}
-
-func (o *options) tenancy(clock clockwork.Clock) tenancy.Options {
-	return tenancy.Options{SystemNamespace: o.systemNamespace, Clock: clock, Controller: manager.Concurrency(o.concurrency)}
 }
 
 func (o *options) cloud(clock clockwork.Clock) cloud.Options {

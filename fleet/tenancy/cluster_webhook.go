@@ -31,9 +31,7 @@ type clusterValidator struct {
 	status          client.SubResourceWriter
 	clock           clockwork.Clock
 	systemNamespace string
-	// turns let the requests of one tenant through one after the other, so that they do not make each other's writes fail. It
-	// only saves work: what other processes write is excluded by resourceVersions.
-	turns keymutex.KeyMutex
+	turns           keymutex.KeyMutex
 }
 
 var _ admission.Validator[*clusterv1.Cluster] = clusterValidator{}

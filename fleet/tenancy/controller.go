@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/keymutex"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/finalizers"
@@ -43,6 +45,15 @@ type Options struct {
 	SystemNamespace string
 	Clock           clockwork.Clock
 	Controller      controller.Options
+	// Turns let those of one process who write the ledger of a tenant do it one after the other, so that they do not make each
+	// other's writes fail. They only save work: what other processes write is excluded by resourceVersions.
+	Turns keymutex.KeyMutex
+}
+
+// NewTurns is for as many tenants as can matter at the same time.
+func NewTurns() keymutex.KeyMutex {
+	const locks = 64
+	return keymutex.NewHashed(locks)
 }
 
 // +kubebuilder:rbac:groups=fleet.sendan.io,resources=tenants,verbs=get;list;watch;patch
@@ -65,13 +76,17 @@ type Reconciler struct {
 	reads  reads
 	clock  clockwork.Clock
 	events events.EventRecorder
+	turns  keymutex.KeyMutex
+	// known is what was read past memory of the Clusters of each tenant, by its name: a map[client.ObjectKey]stored. It is
+	// nobody else's: only this controller, while it leads, takes growths from the ledger, and it reads their Clusters then.
+	known sync.Map
 }
 
 // SetupWithManager makes the manager run the controller of Tenants.
 func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) error {
 	r := &Reconciler{
 		client: mgr.GetClient(), reads: reads{cached: mgr.GetClient(), live: mgr.GetAPIReader()},
-		clock: options.Clock, events: mgr.GetEventRecorder("sendan"),
+		clock: options.Clock, events: mgr.GetEventRecorder("sendan"), turns: options.Turns,
 	}
 	usageChanged := builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, now := e.ObjectOld.(*fleetv1.FleetMember), e.ObjectNew.(*fleetv1.FleetMember)
@@ -108,6 +123,9 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	tenant := &fleetv1.Tenant{}
 	if err := r.client.Get(ctx, request.NamespacedName, tenant); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.known.Delete(request.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if added, err := finalizers.EnsureFinalizer(ctx, r.client, tenant, finalizer); err != nil || added {
@@ -144,29 +162,44 @@ func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input,
 	return input{tenant: tenant, namespaces: namespaces, clusters: clusterNames(found)}, found, err
 }
 
-// settleLedger sets the ledger and what is said of it. What memory shows only tells whether there is anything to change: what
-// is written is what was read past it.
+// settleLedger sets the ledger and what is said of it. What memory shows only tells where to look: what is counted was read past it.
 func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (map[client.ObjectKey]stored, time.Duration, error) {
 	l, now := ledgerOf(tenant.Status), r.clock.Now() // before anything is read past memory
-	all, err := r.reads.countAll(ctx, found)
+	all, err := r.read(ctx, tenant, l, found)
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, pending := range l.pending {
-		if all[pending.key], err = r.reads.stored(ctx, pending.key); err != nil {
-			return nil, 0, err
-		}
-	}
 	l, again := l.settle(all, now)
-	if !maps.Equal(l.count(all).used, l.used) {
-		if all, err = r.reads.everything(ctx, tenant); err != nil {
-			return nil, 0, err
-		}
-	}
 	l = l.count(all)
 	l.writeTo(&tenant.Status)
 	conditions.Set(tenant, withinQuota(l.used, limitsOf(tenant.Spec.Quota)))
 	return all, again, nil
+}
+
+// read is all Clusters of a tenant: at first every one is read, and then those that memory shows to have changed or that are pending.
+func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
+	known, isKnown := r.known.Load(tenant.Name)
+	if !isKnown {
+		all, err := r.reads.everything(ctx, tenant)
+		if err == nil {
+			r.known.Store(tenant.Name, all)
+		}
+		return all, err
+	}
+	all := known.(map[client.ObjectKey]stored) //nolint:forcetypeassert // nothing else is stored
+	inMemory, err := r.reads.countAll(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range l.toRead(all, inMemory) {
+		if all[key], err = r.reads.stored(ctx, key); err != nil {
+			return nil, err
+		}
+		if all[key].uid == "" {
+			delete(all, key)
+		}
+	}
+	return all, nil
 }
 
 // tellMembers writes what a Cluster takes of the quota where its tenant sees how it does. Nothing is decided by it.
@@ -221,6 +254,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, before, tenant *fleetv1.Te
 	if equality.Semantic.DeepEqual(before.Status, tenant.Status) {
 		return nil
 	}
+	r.turns.LockKey(tenant.Name)
+	defer func() { _ = r.turns.UnlockKey(tenant.Name) }()
 	err := r.client.Status().Update(ctx, tenant)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil

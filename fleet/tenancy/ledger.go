@@ -26,6 +26,8 @@ import (
 //   - The controller reads the ledger first and the Clusters then, without a cache. Had it read a Cluster first, a growth
 //     could be written down, stored and confirmed in between, and the old size would undo the entry. In this order every
 //     growth is either pending in the ledger that was read, or it changes the resourceVersion and the write fails.
+//   - What the controller has once read of a Cluster it may take again, as long as its cache shows the same: the Cluster cannot
+//     have become larger but by a growth, which it would have found pending, and read the Cluster for.
 //   - A growth is pending until the stored object is the same, by its UID, and exactly as large, or until the request must
 //     have ended. Whether it must have is asked before the Clusters are read, not after.
 
@@ -109,6 +111,26 @@ func (l ledger) pendingOf(key client.ObjectKey) amounts {
 		}
 	}
 	return most
+}
+
+// toRead are the Clusters whose size may be another than is known: memory shows another, or a growth is pending.
+func (l ledger) toRead(known, inMemory map[client.ObjectKey]stored) []client.ObjectKey {
+	keys := map[client.ObjectKey]bool{}
+	for _, g := range l.pending {
+		keys[g.key] = true
+	}
+	for key := range known {
+		keys[key] = keys[key] || !known[key].equal(inMemory[key])
+	}
+	for key := range inMemory {
+		keys[key] = keys[key] || !inMemory[key].equal(known[key])
+	}
+	maps.DeleteFunc(keys, func(_ client.ObjectKey, read bool) bool { return !read })
+	return slices.Collect(maps.Keys(keys))
+}
+
+func (s stored) equal(other stored) bool {
+	return s.uid == other.uid && s.isUncounted == other.isUncounted && maps.Equal(s.usage, other.usage)
 }
 
 // settle leaves out what is no longer pending, and says how long until that has to be looked at again.

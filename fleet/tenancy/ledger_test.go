@@ -2,7 +2,6 @@ package tenancy
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -153,10 +152,10 @@ func TestTheLedgerFollowsTheClusters(t *testing.T) {
 // any order, as an API server lets them happen.
 func TestNoOrderOfEventsGoesAboveTheQuota(t *testing.T) {
 	stores := 0
-	for range 400 {
+	for range 3000 {
 		seed := rand.Uint64()
 		w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), now: start, objects: map[client.ObjectKey]object{}}
-		for range 600 {
+		for range 1000 {
 			w.step()
 			w.check()
 		}
@@ -216,33 +215,36 @@ type worldController struct {
 	ledger  ledger
 	version int
 	now     time.Time
-	found   map[client.ObjectKey]stored
+	known   map[client.ObjectKey]stored
+	toRead  []client.ObjectKey
 }
 
 func (w *world) step() {
 	key := []client.ObjectKey{a, b, {Namespace: "team", Name: "c"}}[w.random.IntN(3)]
-	switch w.random.IntN(12) {
+	switch w.random.IntN(20) {
 	case 0, 1:
 		w.ask(key)
-	case 2, 3, 4, 5, 6:
-		if len(w.requests) > 0 {
-			w.goOn(w.random.IntN(len(w.requests)))
-		}
-	case 7:
+	case 2:
 		if w.random.IntN(3) == 0 {
 			delete(w.objects, key)
 		}
-	case 8, 9:
-		w.control()
-	case 10:
-		w.memory = w.found()
-	case 11:
+	case 3:
+		if w.random.IntN(3) == 0 {
+			w.memory = w.found()
+		}
+	case 4:
 		w.now = w.now.Add(time.Duration(w.random.Int64N(int64(10 * time.Second))))
+	case 5, 6, 7, 8, 9, 10, 11:
+		w.control()
+	default:
+		if len(w.requests) > 0 {
+			w.goOn(w.random.IntN(len(w.requests)))
+		}
 	}
 }
 
 func (w *world) ask(key client.ObjectKey) {
-	r := &worldRequest{want: growth{key: key, usage: inGPUs(1 + w.random.Int64N(12))}, replaces: w.objects[key], begun: w.now}
+	r := &worldRequest{want: growth{key: key, usage: inGPUs(1 + w.random.Int64N(9))}, replaces: w.objects[key], begun: w.now}
 	if r.want.uid = r.replaces.uid; r.want.uid == "" {
 		r.want.uid = types.UID(fmt.Sprint("uid-", w.random.Uint64()))
 	}
@@ -305,27 +307,35 @@ func (w *world) found() map[client.ObjectKey]stored {
 	return found
 }
 
+// control is settleLedger, and now and then another controller that begins.
 func (w *world) control() {
 	c := &w.controller
 	switch c.step++; c.step {
 	case 1:
-		c.ledger, c.version, c.now, c.found = w.ledger, w.ledgerVersion, w.now, maps.Clone(w.memory)
-		if c.found == nil {
-			c.found = map[client.ObjectKey]stored{}
+		if w.random.IntN(40) == 0 {
+			c.known = nil
+		}
+		c.ledger, c.version, c.now, c.toRead = w.ledger, w.ledgerVersion, w.now, nil
+		if c.known != nil {
+			c.toRead = c.ledger.toRead(c.known, w.memory)
 		}
 	case 2:
-		for _, g := range c.ledger.pending {
-			c.found[g.key] = w.found()[g.key]
+		if c.known == nil {
+			c.known = w.found()
+			return
 		}
-		before := c.ledger.used
-		if c.ledger, _ = c.ledger.settle(c.found, c.now); maps.Equal(c.ledger.count(c.found).used, before) {
-			c.step = 3
+		if len(c.toRead) == 0 {
+			return
 		}
+		key := c.toRead[0]
+		if delete(c.known, key); w.objects[key].version > 0 {
+			c.known[key] = w.found()[key]
+		}
+		c.toRead, c.step = c.toRead[1:], 1
 	case 3:
-		c.found = w.found()
-	case 4:
+		settled, _ := c.ledger.settle(c.known, c.now)
 		if c.version == w.ledgerVersion {
-			w.ledger, w.ledgerVersion = c.ledger.count(c.found), w.ledgerVersion+1
+			w.ledger, w.ledgerVersion = settled.count(c.known), w.ledgerVersion+1
 		}
 		c.step = 0
 	}

@@ -41,7 +41,7 @@ const (
 
 func TestTenancy(t *testing.T) {
 	clock := clockwork.NewFakeClockAt(time.Now())
-	options := tenancy.Options{SystemNamespace: systemNamespace, Clock: clock}
+	options := tenancy.Options{SystemNamespace: systemNamespace, Clock: clock, Turns: tenancy.NewTurns()}
 	p := platform{Env: envtest.Start(t, tenancy.SetupWebhooksWithManager(options)), clock: clock}
 	p.install(t)
 	p.startController(t, options)

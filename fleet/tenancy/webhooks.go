@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"k8s.io/utils/keymutex"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -16,13 +15,12 @@ const clusterPath = "/validate-tenancy-cluster"
 
 // SetupWebhooksWithManager serves the webhooks from the manager's webhook server.
 func SetupWebhooksWithManager(options Options) func(ctrl.Manager) error {
-	const locks = 64
 	return func(mgr ctrl.Manager) error {
 		look := reads{cached: mgr.GetClient(), live: mgr.GetAPIReader()}
 		tenants := tenantValidator{reads: look, systemNamespace: options.SystemNamespace}
 		clusters := clusterValidator{
 			reads: look, status: mgr.GetClient().Status(), clock: options.Clock,
-			systemNamespace: options.SystemNamespace, turns: keymutex.NewHashed(locks),
+			systemNamespace: options.SystemNamespace, turns: options.Turns,
 		}
 		err := errors.Join(
 			ctrl.NewWebhookManagedBy(mgr, &fleetv1.Tenant{}).WithValidator(tenants).Complete(),

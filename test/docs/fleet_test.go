@@ -32,7 +32,7 @@ const (
 )
 
 func tenancyOptions() tenancy.Options {
-	return tenancy.Options{SystemNamespace: fleetNamespace, Clock: clockwork.NewRealClock()}
+	return tenancy.Options{SystemNamespace: fleetNamespace, Clock: clockwork.NewRealClock(), Turns: tenancy.NewTurns()}
 }
 
 // fleetWebhooks are all that the fleet manager serves.

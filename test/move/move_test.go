@@ -147,7 +147,7 @@ func TestATenantMovesToAnotherManagementCluster(t *testing.T) {
 
 func start(t *testing.T) management {
 	t.Helper()
-	options := tenancy.Options{SystemNamespace: system, Clock: clockwork.NewRealClock()}
+	options := tenancy.Options{SystemNamespace: system, Clock: clockwork.NewRealClock(), Turns: tenancy.NewTurns()}
 	m := management{envtest.Start(t, templates.SetupWebhooksWithManager(system), tenancy.SetupWebhooksWithManager(options))}
 	m.labelKinds(t)
 	mgr, err := ctrl.NewManager(m.Config, ctrl.Options{
