@@ -26,7 +26,7 @@ var (
 	artifactsDir   = flag.String("e2e.artifacts", "_artifacts", "directory for logs, consoles and results")
 	nodeImage      = flag.String("e2e.node-image", "sendan/node:v1.36.3", "image of nodes")
 	simulatorImage = flag.String("e2e.simulator-image", "sendan/openstack-simulator:dev", "image of the simulated cloud")
-	processes      = flag.Int("e2e.processes", 3, "how many specs run at the same time")
+	processes      = flag.Int("e2e.processes", 2, "how many specs run at the same time; two clusters of five nodes keep two cores busy")
 	keep           = flag.Bool("e2e.keep", false, "leave the management clusters and the cloud running at the end, and use those that a run with this flag left")
 )
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -190,17 +191,19 @@ func answer(client *http.Client, request *http.Request) (string, error) {
 	return string(body), err
 }
 
+// freePorts are below those that connections are given, so that they are free again when the program is started once more.
 func freePorts(t testing.TB, count int) []int {
 	t.Helper()
+	const first, last = 20000, 30000
 	var ports []int
 	var listeners []net.Listener // all at once, so that no port is chosen twice
-	for range count {
-		listener, err := net.Listen("tcp", loopback(0))
+	for len(ports) < count {
+		port := first + rand.IntN(last-first) //nolint:gosec // nobody has to guess it
+		listener, err := net.Listen("tcp", loopback(port))
 		if err != nil {
-			t.Fatal(err)
+			continue // somebody has it
 		}
-		listeners = append(listeners, listener)
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		listeners, ports = append(listeners, listener), append(ports, port)
 	}
 	for _, listener := range listeners {
 		if err := listener.Close(); err != nil {
