@@ -179,7 +179,7 @@ func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, f
 // read is all Clusters of a tenant: at first every one is read, and then those that memory shows to have changed or that are pending.
 func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
 	known, isKnown := r.known.Load(tenant.Name)
-	if !isKnown {
+	if !isKnown || !conditions.Has(tenant, fleetv1.WithinQuotaCondition) { // growths that were pending are lost with the status
 		all, err := r.reads.everything(ctx, tenant)
 		if err == nil {
 			r.known.Store(tenant.Name, all)
@@ -192,11 +192,12 @@ func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger,
 		return nil, err
 	}
 	for _, key := range l.toRead(all, inMemory) {
-		if all[key], err = r.reads.stored(ctx, key); err != nil {
+		cluster, err := r.reads.stored(ctx, key)
+		if err != nil {
 			return nil, err
 		}
-		if all[key].uid == "" {
-			delete(all, key)
+		if delete(all, key); cluster.uid != "" {
+			all[key] = cluster
 		}
 	}
 	return all, nil

@@ -119,13 +119,13 @@ func (l ledger) toRead(known, inMemory map[client.ObjectKey]stored) []client.Obj
 	for _, g := range l.pending {
 		keys[g.key] = true
 	}
-	for key := range known {
-		keys[key] = keys[key] || !known[key].equal(inMemory[key])
+	for _, clusters := range []map[client.ObjectKey]stored{known, inMemory} {
+		for key := range clusters {
+			if !known[key].equal(inMemory[key]) {
+				keys[key] = true
+			}
+		}
 	}
-	for key := range inMemory {
-		keys[key] = keys[key] || !inMemory[key].equal(known[key])
-	}
-	maps.DeleteFunc(keys, func(_ client.ObjectKey, read bool) bool { return !read })
 	return slices.Collect(maps.Keys(keys))
 }
 
