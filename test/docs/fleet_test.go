@@ -1,7 +1,6 @@
 package docs_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/jonboulle/clockwork"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -133,29 +131,7 @@ func runPlatform(t *testing.T, env *envtest.Env) {
 		t.Fatal(err)
 	}
 	envtest.Run(t, mgr)
-	envtest.Eventually(t, platformReady, func() error { return platformUnready(t, env) })
-}
-
-func platformUnready(t *testing.T, env *envtest.Env) error {
-	t.Helper()
-	var releases fleetv1.ReleaseList
-	var tenants fleetv1.TenantList
-	for _, list := range []client.ObjectList{&releases, &tenants} {
-		if err := env.Client.List(t.Context(), list); err != nil {
-			return err
-		}
-	}
-	for _, release := range releases.Items {
-		if !meta.IsStatusConditionTrue(release.Status.Conditions, fleetv1.ReadyCondition) {
-			return fmt.Errorf("release %s: %+v", release.Name, release.Status.Conditions)
-		}
-	}
-	for _, tenant := range tenants.Items {
-		if !meta.IsStatusConditionTrue(tenant.Status.Conditions, fleetv1.ReadyCondition) {
-			return fmt.Errorf("tenant %s: %+v", tenant.Name, tenant.Status.Conditions)
-		}
-	}
-	return nil
+	envtest.Eventually(t, platformReady, func() error { return env.PlatformUnready(t.Context()) })
 }
 
 // dryRun applies an example as a reader would. The caches of webhooks may still be a moment behind the platform.

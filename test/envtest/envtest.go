@@ -4,6 +4,8 @@ package envtest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -19,6 +21,7 @@ import (
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	kuberuntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -173,6 +176,26 @@ func (env *Env) CallFleetManager(t testing.TB, port int) {
 	options := env.webhooks
 	options.LocalServingPort = port
 	installFleetWebhooks(t, env, options, func(string) bool { return true })
+}
+
+// PlatformUnready tells which Release or Tenant is not Ready yet, so that clusters cannot be made.
+func (env *Env) PlatformUnready(ctx context.Context) error {
+	var releases fleetv1.ReleaseList
+	var tenants fleetv1.TenantList
+	if err := errors.Join(env.Client.List(ctx, &releases), env.Client.List(ctx, &tenants)); err != nil {
+		return err
+	}
+	for _, release := range releases.Items {
+		if !meta.IsStatusConditionTrue(release.Status.Conditions, fleetv1.ReadyCondition) {
+			return fmt.Errorf("release %s: %+v", release.Name, release.Status.Conditions)
+		}
+	}
+	for _, tenant := range tenants.Items {
+		if !meta.IsStatusConditionTrue(tenant.Status.Conditions, fleetv1.ReadyCondition) {
+			return fmt.Errorf("tenant %s: %+v", tenant.Name, tenant.Status.Conditions)
+		}
+	}
+	return nil
 }
 
 // Run runs a manager as long as the test.

@@ -72,7 +72,7 @@ func startFleet(t testing.TB, arguments ...string) *fleet {
 	for _, name := range []string{crowd, few} {
 		f.create(t, tenant(name))
 	}
-	envtest.Eventually(t, platformReadyWithin, func() error { return f.platformUnready(t.Context()) })
+	envtest.Eventually(t, platformReadyWithin, func() error { return f.PlatformUnready(t.Context()) })
 	return f
 }
 
@@ -122,25 +122,6 @@ func (f *fleet) create(t testing.TB, object client.Object) {
 	if err := f.Client.Create(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (f *fleet) platformUnready(ctx context.Context) error {
-	var releases fleetv1.ReleaseList
-	var tenants fleetv1.TenantList
-	if err := errors.Join(f.Client.List(ctx, &releases), f.Client.List(ctx, &tenants)); err != nil {
-		return err
-	}
-	for _, release := range releases.Items {
-		if !meta.IsStatusConditionTrue(release.Status.Conditions, fleetv1.ReadyCondition) {
-			return fmt.Errorf("release %s: %+v", release.Name, release.Status.Conditions)
-		}
-	}
-	for _, tenant := range tenants.Items {
-		if !meta.IsStatusConditionTrue(tenant.Status.Conditions, fleetv1.ReadyCondition) {
-			return fmt.Errorf("tenant %s: %+v", tenant.Name, tenant.Status.Conditions)
-		}
-	}
-	return nil
 }
 
 // addClusters makes that many clusters that are up.
