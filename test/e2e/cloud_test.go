@@ -147,9 +147,6 @@ func (c *cloud) cloudsYAML(project string) ([]byte, error) {
 	return yaml.Marshal(map[string]any{"clouds": map[string]any{"openstack": account}})
 }
 
-// credentialOf is the name, the id and the secret of a project's application credential.
-func credentialOf(project string) string { return project + "-credential" }
-
 // region is where a project's clouds.yaml leads.
 func (c *cloud) region(project string) string {
 	var account struct {

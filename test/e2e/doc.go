@@ -6,7 +6,7 @@
 //
 //	suite_test.go        what is started once, and how specs share two processors
 //	environment_test.go  what every spec gets to know about it
-//	kind_test.go, cloud_test.go, docker_test.go, repository_test.go   the parts of the environment
+//	kind_test.go, cloud_test.go, openstack_test.go, docker_test.go, repository_test.go   the parts of the environment
 //	tenant_test.go, pods_test.go   a tenant cluster, seen from its management cluster, and what runs in it
 //	life_test.go         one cluster from its creation to its deletion in another management cluster
 //	boot_test.go         a machine whose first boot fails

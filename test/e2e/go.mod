@@ -7,7 +7,6 @@ replace github.com/sendan-io/sendan => ../..
 tool github.com/onsi/ginkgo/v2/ginkgo
 
 require (
-	github.com/gophercloud/gophercloud/v2 v2.15.0
 	github.com/onsi/ginkgo/v2 v2.32.0
 	github.com/onsi/gomega v1.42.1
 	github.com/sendan-io/sendan v0.0.0-00010101000000-000000000000

@@ -9,10 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack"
-	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
-	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/onsi/ginkgo/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -206,32 +202,22 @@ func (t *tenant) deletionIsHeldUp(ctx context.Context) {
 // removeBalancersOfServices does what the runbook says about a deletion that hangs.
 func (c *cloud) removeBalancersOfServices(ctx context.Context, project string) {
 	ginkgo.GinkgoHelper()
-	provider, err := openstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{
-		IdentityEndpoint: c.URL + "/identity/v3", ApplicationCredentialID: credentialOf(project), ApplicationCredentialSecret: credentialOf(project),
-	})
+	api, err := c.login(ctx, project)
 	Expect(err).NotTo(HaveOccurred())
-	where := gophercloud.EndpointOpts{Region: c.region(project)}
-	neutron, err := openstack.NewNetworkV2(provider, where)
-	Expect(err).NotTo(HaveOccurred())
-	octavia, err := openstack.NewLoadBalancerV2(provider, where)
-	Expect(err).NotTo(HaveOccurred())
-
-	page, err := floatingips.List(neutron, floatingips.ListOpts{}).AllPages(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	addresses, err := floatingips.ExtractFloatingIPs(page)
-	Expect(err).NotTo(HaveOccurred())
-	for _, address := range addresses {
+	var all struct {
+		Balancers []struct{ ID, Name string }        `json:"loadbalancers"`
+		Addresses []struct{ ID, Description string } `json:"floatingips"`
+	}
+	Expect(api.get(ctx, "/network/v2.0/floatingips", &all)).To(Succeed())
+	Expect(api.get(ctx, "/load-balancer/v2/lbaas/loadbalancers", &all)).To(Succeed())
+	for _, address := range all.Addresses {
 		if strings.HasPrefix(address.Description, "Floating IP for Kubernetes external service") {
-			Expect(floatingips.Delete(ctx, neutron, address.ID).ExtractErr()).To(Succeed())
+			Expect(api.delete(ctx, "/network/v2.0/floatingips/"+address.ID)).To(Succeed())
 		}
 	}
-	page, err = loadbalancers.List(octavia, loadbalancers.ListOpts{}).AllPages(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	balancers, err := loadbalancers.ExtractLoadBalancers(page)
-	Expect(err).NotTo(HaveOccurred())
-	for _, balancer := range balancers {
+	for _, balancer := range all.Balancers {
 		if strings.HasPrefix(balancer.Name, "kube_service_") {
-			Expect(loadbalancers.Delete(ctx, octavia, balancer.ID, loadbalancers.DeleteOpts{Cascade: true}).ExtractErr()).To(Succeed())
+			Expect(api.delete(ctx, "/load-balancer/v2/lbaas/loadbalancers/"+balancer.ID+"?cascade=true")).To(Succeed())
 		}
 	}
 }
