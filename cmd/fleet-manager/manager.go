@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/go-logr/logr"
@@ -13,7 +12,6 @@ import (
 	bootstrapv1 "sigs.k8s.io/cluster-api/api/bootstrap/kubeadm/v1beta2"
 	controlplanev1 "sigs.k8s.io/cluster-api/api/controlplane/kubeadm/v1beta2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,6 +27,7 @@ import (
 	"github.com/sendan-io/sendan/fleet/sites"
 	"github.com/sendan-io/sendan/fleet/templates"
 	"github.com/sendan-io/sendan/fleet/tenancy"
+	"github.com/sendan-io/sendan/fleet/visit"
 )
 
 // newManager wires the capabilities. Each is on its own: they meet in the Kubernetes API.
@@ -52,42 +51,20 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	clusters, err := connectToClusters(ctx, mgr, o)
-	if err != nil {
-		return nil, err
-	}
 	tenants := tenancy.Options{
 		SystemNamespace: o.systemNamespace, Clock: clockwork.NewRealClock(), Turns: tenancy.NewTurns(), Controller: manager.Concurrency(o.concurrency),
 	}
-	if err := setUpControllers(ctx, mgr, clusters, tenants, o); err != nil {
+	if err := setUpControllers(ctx, mgr, tenants, o); err != nil {
 		return nil, err
 	}
 	return mgr, setUpWebhooks(mgr, tenants, o)
 }
 
-// connectToClusters reaches tenant clusters as Cluster API's own controllers do. Of their objects only nodes are kept, and the
-// metadata of add-ons' workloads.
-func connectToClusters(ctx context.Context, mgr ctrl.Manager, o *options) (clustercache.ClusterCache, error) {
-	cached := addons.CachedWorkloads()
-	cached[&corev1.Node{}] = cache.ByObject{Transform: slimNode}
-	clusters, err := clustercache.SetupWithManager(ctx, mgr, clustercache.Options{
-		SecretClient: mgr.GetAPIReader(),
-		Cache: clustercache.CacheOptions{
-			ByObject: cached, DefaultTransform: cache.TransformStripManagedFields(),
-		},
-		Client:           clustercache.ClientOptions{UserAgent: o.manager.UserAgent(), Cache: clustercache.ClientCacheOptions{DisableFor: o.manager.Uncached}},
-		WatchFilterValue: o.manager.WatchFilter,
-	}, manager.Concurrency(o.clusterConcurrency))
-	if err != nil {
-		return nil, fmt.Errorf("set up the connections to clusters: %w", err)
-	}
-	return clusters, nil
-}
-
-func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercache.ClusterCache, tenants tenancy.Options, o *options) error {
+func setUpControllers(ctx context.Context, mgr ctrl.Manager, tenants tenancy.Options, o *options) error {
 	clock := clockwork.NewRealClock()
 	few, many := manager.Concurrency(o.concurrency), manager.Concurrency(o.clusterConcurrency)
 	filter := o.manager.WatchFilter
+	clusters := visit.New(mgr.GetAPIReader(), mgr.GetScheme(), o.manager.UserAgent())
 	if err := sites.SetupWithManager(ctx, mgr, sites.Options{Clock: clock, Interval: o.siteInterval, Cloud: o.cloud(clock)}); err != nil {
 		return err
 	}
@@ -101,12 +78,12 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, clusters clustercac
 		return err
 	}
 	if err := devices.SetupWithManager(ctx, mgr, devices.Options{
-		Clusters: clusters, Clock: clock, Metrics: metrics.Registry, WatchFilterValue: filter, Controller: many,
+		Visit: clusters.Visit, Clock: clock, Interval: o.deviceInterval, Metrics: metrics.Registry, WatchFilterValue: filter, Controller: many,
 	}); err != nil {
 		return err
 	}
 	return addons.SetupWithManager(ctx, mgr, addons.Options{
-		Clock: clock, ClusterCache: clusters, WatchFilterValue: filter, Recheck: o.addonInterval, Controller: many,
+		Clock: clock, Visit: clusters.Visit, WatchFilterValue: filter, Recheck: o.addonInterval, Controller: many,
 	})
 }
 

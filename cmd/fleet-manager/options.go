@@ -21,6 +21,7 @@ type options struct {
 	clusterConcurrency int
 	siteInterval       time.Duration
 	addonInterval      time.Duration
+	deviceInterval     time.Duration
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -34,4 +35,5 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.clusterConcurrency, "cluster-concurrency", 50, "Number of clusters to work on at the same time, for each of what clusters have done to them.")
 	fs.DurationVar(&o.siteInterval, "site-interval", time.Minute, "How often to look at each site's cloud.")
 	fs.DurationVar(&o.addonInterval, "addon-interval", 10*time.Minute, "How often to compare what each cluster has with its add-ons, although nothing happened.")
+	fs.DurationVar(&o.deviceInterval, "device-interval", time.Minute, "How often to compare the nodes of each cluster with what was promised of them.")
 }

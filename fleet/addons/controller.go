@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,15 +25,18 @@ import (
 	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
-// When a cluster is looked at again without an event.
+// When a cluster is looked at again without an event in the management cluster.
 const (
-	// defaultRecheck is how long drift may last that no event tells of.
+	// defaultRecheck is how long drift may last that workloads do not show.
 	defaultRecheck = 10 * time.Minute
-	// retry is for what does not come up or cannot be applied. Workloads that come up make an event.
+	// glance is how long it may take to notice that a workload has changed, and soon is that while an add-on is not up.
+	glance = time.Minute
+	soon   = 5 * time.Second
+	// retry is for what does not come up or cannot be applied, and shows no change.
 	retry = time.Minute
 	// kindsAppear is how long new kinds take until their objects can be applied.
 	kindsAppear = 2 * time.Second
-	// clusterTimeout is how long one pass over one cluster may take, so that a slow one holds up no other for long.
+	// clusterTimeout is how long one visit to one cluster may take, so that a slow one holds up no other for long.
 	clusterTimeout = 2 * time.Minute
 	// defaultConcurrency hides the time that slow clusters take.
 	defaultConcurrency = 10
@@ -42,13 +46,13 @@ const (
 type Options struct {
 	// Clock tells the time.
 	Clock clockwork.Clock
-	// ClusterCache reaches tenant clusters.
-	ClusterCache clustercache.ClusterCache
+	// Visit looks into a tenant cluster.
+	Visit func(ctx context.Context, cluster client.ObjectKey, look func(context.Context, client.Client) error) error
 	// WatchFilterValue restricts this process to Clusters with that value of the watch-filter label.
 	WatchFilterValue string
 	// Recheck is how often a settled cluster is compared with what it should be; every 10 minutes when unset.
 	Recheck time.Duration
-	// ClusterTimeout is how long one pass over one cluster may take; 2 minutes when unset.
+	// ClusterTimeout is how long one visit to one cluster may take; 2 minutes when unset.
 	ClusterTimeout time.Duration
 	// Controller says how many clusters are worked on at the same time; 10 when unset.
 	Controller controller.Options
@@ -62,10 +66,11 @@ type Options struct {
 
 type reconciler struct {
 	Options
-	client     client.Client
-	reads      reads
-	recorder   events.EventRecorder
-	controller controller.Controller
+	client   client.Client
+	reads    reads
+	recorder events.EventRecorder
+	// known is a known for each cluster that was visited, by its client.ObjectKey.
+	known sync.Map
 }
 
 // SetupWithManager makes the manager apply add-ons and sum up how they do.
@@ -106,6 +111,9 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	cluster := &clusterv1.Cluster{}
 	if err := r.client.Get(ctx, request.NamespacedName, cluster); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.known.Delete(request.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	isLeftAlone := !cluster.DeletionTimestamp.IsZero() || ptr.Deref(cluster.Spec.Paused, false) || annotations.HasPaused(cluster)
@@ -135,44 +143,26 @@ func (r *reconciler) carryOut(ctx context.Context, cluster *clusterv1.Cluster, b
 	if !ptr.Deref(cluster.Status.Initialization.ControlPlaneInitialized, false) {
 		return keep(before, intent, "the control plane is not initialized yet"), 0
 	}
-	key := client.ObjectKeyFromObject(cluster)
-	tenant, err := r.ClusterCache.GetUncachedClient(ctx, key)
-	if err != nil && len(before) > 0 && r.isUntried(ctx, key) {
-		return before, retry // this process has just begun
-	}
-	if err != nil {
-		return keep(before, intent, unreachable(before, r.lastAnswer(ctx, key))), 0 // connecting is an event
-	}
-	r.watchWorkloads(ctx, key, intent)
+	var found known
 	inTime, cancel := context.WithTimeout(ctx, r.ClusterTimeout)
 	defer cancel()
-	result, err := carryOut(inTime, tenant, intent)
+	key := client.ObjectKeyFromObject(cluster)
+	err := r.Visit(inTime, key, func(ctx context.Context, tenant client.Client) (err error) {
+		found, err = r.look(ctx, key, tenant, intent)
+		return err
+	})
 	switch {
 	case isSilence(err):
 		ctrl.LoggerFrom(ctx).Info("The cluster does not answer", "error", err.Error())
-		return keep(before, intent, unreachable(before, r.lastAnswer(ctx, key))), retry
+		return keep(before, intent, unreachable(before, r.lastAnswer(key))), min(retry, r.Recheck)
 	case err != nil:
-		return keep(before, intent, fmt.Sprintf("add-ons cannot be applied: %s; it is tried again every %s", err, retry)), retry
-	case result.isIncomplete:
-		return result.addons, kindsAppear
-	case isSettled(result.addons):
-		return result.addons, wait.Jitter(r.Recheck, 0.2)
+		return keep(before, intent, fmt.Sprintf("add-ons cannot be applied: %s; it is tried again every %s", err, retry)), min(retry, r.Recheck)
+	case found.isIncomplete:
+		return found.addons, kindsAppear
+	case isSettled(found.addons):
+		return found.addons, wait.Jitter(min(glance, r.Recheck), 0.2)
 	}
-	return result.addons, wait.Jitter(min(retry, r.Recheck), 0.2)
-}
-
-// isUntried says that this process has not tried yet to reach the cluster, so that it cannot say anything of it.
-func (r *reconciler) isUntried(ctx context.Context, cluster client.ObjectKey) bool {
-	state := r.ClusterCache.GetHealthCheckingState(ctx, cluster)
-	return state.LastProbeSuccessTime.IsZero() && state.ConsecutiveFailures == 0
-}
-
-// lastAnswer is now for a cluster that has not answered this process yet.
-func (r *reconciler) lastAnswer(ctx context.Context, cluster client.ObjectKey) time.Time {
-	if last := r.ClusterCache.GetHealthCheckingState(ctx, cluster).LastProbeSuccessTime; !last.IsZero() {
-		return last
-	}
-	return r.Clock.Now()
+	return found.addons, wait.Jitter(min(soon, r.Recheck), 0.2)
 }
 
 // write patches status.addons alone, and only if it changed: a merge patch that names no other field can neither lose what

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,15 +24,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	"github.com/sendan-io/sendan/fleet/addons"
@@ -54,15 +50,11 @@ type world struct {
 	writes *writes
 }
 
-// tenants is a ClusterCache. Each cluster has a kube-system of its own in the one API server: the namespace
+// tenants can be visited. Each cluster has a kube-system of its own in the one API server: the namespace
 // kube-system-<cluster>, which its client sees as kube-system.
 type tenants struct {
-	clustercache.ClusterCache
 	config *rest.Config
 	scheme client.Options
-	events chan event.GenericEvent
-	// ctx ends the watches.
-	ctx context.Context
 
 	mutex   sync.Mutex
 	reached map[client.ObjectKey]*tenant
@@ -78,7 +70,6 @@ type tenant struct {
 	writes    atomic.Int64
 	// firstWrite is its method and path.
 	firstWrite atomic.Pointer[string]
-	watching   sync.Map
 }
 
 func (ts *tenants) of(key client.ObjectKey) *tenant {
@@ -112,7 +103,7 @@ type renaming struct {
 	namespace string
 }
 
-var everywhere = regexp.MustCompile(`^(/api/v1|/apis/apps/v1)/(configmaps|services|deployments)$`)
+var everywhere = regexp.MustCompile(`^(/api/v1|/apis/apps/v1)/(configmaps|services|deployments|daemonsets|statefulsets)$`)
 
 func (r renaming) RoundTrip(request *http.Request) (*http.Response, error) {
 	if r.tenant.hangs.Load() {
@@ -154,40 +145,16 @@ func (r renaming) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// GetUncachedClient implements [clustercache.ClusterCache].
-func (ts *tenants) GetUncachedClient(_ context.Context, key client.ObjectKey) (client.Client, error) {
-	if found := ts.of(key); found != nil && found.connected.Load() {
-		return found, nil
+func (ts *tenants) visit(ctx context.Context, key client.ObjectKey, look func(context.Context, client.Client) error) error {
+	found := ts.of(key)
+	if found == nil || !found.connected.Load() {
+		return &url.Error{Op: http.MethodGet, URL: key.String(), Err: errors.New("connection refused")}
 	}
-	return nil, fmt.Errorf("get a client: %w", clustercache.ErrClusterNotConnected)
-}
-
-// GetHealthCheckingState implements [clustercache.ClusterCache].
-func (*tenants) GetHealthCheckingState(context.Context, client.ObjectKey) clustercache.HealthCheckingState {
-	return clustercache.HealthCheckingState{LastProbeSuccessTime: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}
-}
-
-// GetClusterSource implements [clustercache.ClusterCache].
-func (ts *tenants) GetClusterSource(_ string, toRequests func(context.Context, client.Object) []ctrl.Request, _ ...clustercache.GetClusterSourceOption) source.Source {
-	return source.Channel(ts.events, handler.EnqueueRequestsFromMapFunc(toRequests))
-}
-
-// Watch implements [clustercache.ClusterCache].
-func (ts *tenants) Watch(_ context.Context, key client.ObjectKey, watcher clustercache.Watcher) error {
-	if _, watched := ts.of(key).watching.LoadOrStore(watcher.Name(), true); watched {
-		return nil
-	}
-	watched, err := cache.New(ts.config, cache.Options{Scheme: ts.scheme.Scheme, DefaultNamespaces: map[string]cache.Config{"kube-system-" + key.Name: {}}})
-	if err != nil {
-		return err
-	}
-	go func() { _ = watched.Start(ts.ctx) }()
-	return watcher.Watch(watched)
+	return look(ctx, found)
 }
 
 func (ts *tenants) connect(key client.ObjectKey, connected bool) {
 	ts.of(key).connected.Store(connected)
-	ts.events <- event.GenericEvent{Object: &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
 }
 
 func TestAddons(t *testing.T) {
@@ -210,8 +177,7 @@ func TestAddons(t *testing.T) {
 func start(t testing.TB, env *envtest.Env, recheck time.Duration) world {
 	t.Helper()
 	w := world{Env: env, writes: &writes{}, tenants: &tenants{
-		config: env.Config, scheme: client.Options{Scheme: env.Scheme}, events: make(chan event.GenericEvent, 1024), ctx: t.Context(),
-		reached: map[client.ObjectKey]*tenant{},
+		config: env.Config, scheme: client.Options{Scheme: env.Scheme}, reached: map[client.ObjectKey]*tenant{},
 	}}
 	counted := rest.CopyConfig(env.Config)
 	counted.QPS = -1
@@ -221,7 +187,7 @@ func start(t testing.TB, env *envtest.Env, recheck time.Duration) world {
 		t.Fatal(err)
 	}
 	err = addons.SetupWithManager(t.Context(), mgr, addons.Options{
-		Clock: clockwork.NewRealClock(), ClusterCache: w.tenants, Recheck: recheck, ClusterTimeout: 5 * time.Second,
+		Clock: clockwork.NewRealClock(), Visit: w.tenants.visit, Recheck: recheck, ClusterTimeout: 5 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -628,7 +594,7 @@ func (w world) unreachable(t *testing.T) {
 	key := client.ObjectKey{Namespace: team, Name: "away"}
 	w.tenants.connect(key, false)
 	kept := func(addon fleetv1.MemberAddon) bool {
-		return addon.Phase == fleetv1.AddonHealthy && addon.Version == "v1" && strings.HasPrefix(addon.Message, "unreachable since 2026-11-26T12:00:00Z")
+		return addon.Phase == fleetv1.AddonHealthy && addon.Version == "v1" && strings.HasPrefix(addon.Message, "unreachable since 20")
 	}
 	w.expect(t, "away", "away", kept)
 

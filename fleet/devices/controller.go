@@ -11,11 +11,11 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/labels"
@@ -32,27 +32,36 @@ import (
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 )
 
+const controllerName = "devices"
+
+// byCluster is an index of the Machines of whose nodes something is promised, named after the package since all capabilities share
+// the manager's cache.
+const byCluster = "devices.cluster"
+
 const (
-	controllerName = "devices"
-	// Indexes of the Machines of whose nodes something is promised, named after the package since all capabilities share
-	// the manager's cache.
-	byCluster = "devices.cluster"
-	byNode    = "devices.node"
+	// defaultInterval is how long it may take to notice that a node is no longer what was promised.
+	defaultInterval = time.Minute
+	// soon is for nodes that are getting ready.
+	soon = 5 * time.Second
+	// visitTimeout is how long a cluster may take to answer, and how long it may hold up others.
+	visitTimeout = 30 * time.Second
 )
 
 // Options of the controller.
 type Options struct {
-	// Clusters reaches the tenants' clusters.
-	Clusters clustercache.ClusterCache
+	// Visit looks into a tenant cluster.
+	Visit func(ctx context.Context, cluster client.ObjectKey, look func(context.Context, client.Client) error) error
 	// Clock tells the time.
 	Clock clockwork.Clock
 	// Grace is how long after its creation a node may lack devices; DefaultGrace when zero.
 	Grace time.Duration
+	// Interval is how often the nodes of a cluster are looked at, more often while some are getting ready; every minute when zero.
+	Interval time.Duration
 	// Metrics is where the numbers of machines are told; nowhere when nil.
 	Metrics prometheus.Registerer
 	// WatchFilterValue restricts this process to Clusters with that value of the watch-filter label.
 	WatchFilterValue string
-	// Controller says how many machines are worked on at the same time.
+	// Controller says how many clusters are worked on at the same time.
 	Controller controller.Options
 }
 
@@ -61,113 +70,113 @@ type Options struct {
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 type reconciler struct {
-	client      client.Client
-	clusters    clustercache.ClusterCache
-	clock       clockwork.Clock
-	grace       time.Duration
-	recorder    events.EventRecorder
-	watchFilter string
-	controller  controller.Controller
+	Options
+	client   client.Client
+	recorder events.EventRecorder
 }
 
 // SetupWithManager makes the manager keep pods off nodes that are not what was promised.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) error {
-	r := &reconciler{
-		client: mgr.GetClient(), clusters: options.Clusters, clock: options.Clock, grace: cmp.Or(options.Grace, DefaultGrace),
-		recorder: mgr.GetEventRecorder("sendan"), watchFilter: options.WatchFilterValue,
-	}
-	for index, value := range map[string]client.IndexerFunc{byCluster: clusterNameOf, byNode: nodeKeyOf} {
-		if err := mgr.GetFieldIndexer().IndexField(ctx, &clusterv1.Machine{}, index, value); err != nil {
-			return fmt.Errorf("add the index %s: %w", index, err)
-		}
+	options.Grace, options.Interval = cmp.Or(options.Grace, DefaultGrace), cmp.Or(options.Interval, defaultInterval)
+	r := &reconciler{Options: options, client: mgr.GetClient(), recorder: mgr.GetEventRecorder("sendan")}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &clusterv1.Machine{}, byCluster, clusterNameOf); err != nil {
+		return fmt.Errorf("add the index %s: %w", byCluster, err)
 	}
 	if options.Metrics != nil {
 		if err := options.Metrics.Register(machinesCollector{reader: mgr.GetClient()}); err != nil {
 			return fmt.Errorf("register the metrics of devices: %w", err)
 		}
 	}
-	var err error
-	r.controller, err = ctrl.NewControllerManagedBy(mgr).
-		For(&clusterv1.Machine{}, builder.WithPredicates(predicate.NewPredicateFuncs(isPromised))).
-		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(r.machinesOfCluster), builder.WithPredicates(pauseChanged())).
-		// On every new connection the watch of Nodes has to be made anew.
-		WatchesRawSource(options.Clusters.GetClusterSource(controllerName, r.machinesOfCluster)).
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&clusterv1.Cluster{}, builder.WithPredicates(pauseChanged())).
+		Watches(&clusterv1.Machine{}, handler.EnqueueRequestsFromMapFunc(clusterOfMachine), builder.WithPredicates(promiseChanged())).
 		WithOptions(options.Controller).
 		Named(controllerName).
-		Build(r)
+		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the controller of devices: %w", err)
 	}
 	return nil
 }
 
-// Reconcile implements [reconcile.Reconciler]. The request names a Machine.
+// Reconcile implements [reconcile.Reconciler]. The request names a Cluster: one look at its nodes is for all of its Machines.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	machine := &clusterv1.Machine{}
-	if err := r.client.Get(ctx, request.NamespacedName, machine); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if !isPromised(machine) || !machine.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
-	}
 	cluster := &clusterv1.Cluster{}
-	if err := r.client.Get(ctx, clusterKeyOf(machine), cluster); err != nil {
+	if err := r.client.Get(ctx, request.NamespacedName, cluster); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if annotations.IsPaused(cluster, machine) || r.watchFilter != "" && !labels.HasWatchLabel(cluster, r.watchFilter) {
+	if annotations.IsPaused(cluster, cluster) || r.WatchFilterValue != "" && !labels.HasWatchLabel(cluster, r.WatchFilterValue) {
 		return ctrl.Result{}, nil
 	}
-	promise, err := PromiseOf(machine.Annotations)
-	if err != nil {
-		return ctrl.Result{}, r.carryOut(ctx, nil, machine, nil, Intent{Reason: fleetv1.InvalidReason, Message: err.Error()})
-	}
-	tenant, node, err := r.nodeOf(ctx, machine)
-	if errors.Is(err, clustercache.ErrClusterNotConnected) {
-		return ctrl.Result{}, nil // what is known stays; a new connection is an event
-	}
-	if err != nil {
+	machines, err := r.promised(ctx, request.NamespacedName)
+	if err != nil || len(machines) == 0 {
 		return ctrl.Result{}, err
 	}
-	intent := Plan(Input{
-		Promise: promise, NodeName: machine.Status.NodeRef.Name, Node: node,
-		Before: conditions.Get(machine, fleetv1.DevicesReadyCondition), Grace: r.grace, Now: r.clock.Now(),
+	if !slices.ContainsFunc(machines, hasNode) { // nobody has to be asked, and a node is an event
+		_, err := r.compare(ctx, machines, nil, nil)
+		return ctrl.Result{}, err
+	}
+	isSoon, failed := false, error(nil)
+	inTime, cancel := context.WithTimeout(ctx, visitTimeout)
+	defer cancel()
+	err = r.Visit(inTime, request.NamespacedName, func(ctx context.Context, tenant client.Client) error {
+		nodes := &corev1.NodeList{}
+		if err := tenant.List(ctx, nodes); err != nil {
+			return err
+		}
+		isSoon, failed = r.compare(ctx, machines, tenant, nodes.Items)
+		return nil
 	})
-	if err := r.carryOut(ctx, tenant, machine, node, intent); err != nil || intent.LookAgain.IsZero() {
-		return ctrl.Result{}, err
+	if err != nil { // what is known stays
+		ctrl.LoggerFrom(ctx).Info("The nodes cannot be looked at", "error", err.Error())
 	}
-	return ctrl.Result{RequeueAfter: max(intent.LookAgain.Sub(r.clock.Now()), time.Millisecond)}, nil // 0 would be never
+	again := r.Interval
+	if isSoon {
+		again = min(soon, again)
+	}
+	return ctrl.Result{RequeueAfter: wait.Jitter(again, 0.2)}, failed
 }
 
-// nodeOf reads the node from the cache of its cluster, and sees to it that its changes are events. Both are nil while the
-// Machine has no node: nobody has to be asked then.
-func (r *reconciler) nodeOf(ctx context.Context, machine *clusterv1.Machine) (client.Client, *corev1.Node, error) {
-	if machine.Status.NodeRef.Name == "" {
-		return nil, nil, nil
+// promised are the Machines of a cluster of whose nodes something is promised.
+func (r *reconciler) promised(ctx context.Context, cluster client.ObjectKey) ([]clusterv1.Machine, error) {
+	var machines clusterv1.MachineList
+	if err := r.client.List(ctx, &machines, client.InNamespace(cluster.Namespace), client.MatchingFields{byCluster: cluster.Name}); err != nil {
+		return nil, fmt.Errorf("list Machines: %w", err)
 	}
-	key := clusterKeyOf(machine)
-	err := r.clusters.Watch(ctx, key, clustercache.NewWatcher(clustercache.WatcherOptions{
-		Name:         controllerName + "-nodes",
-		Watcher:      r.controller,
-		Kind:         &corev1.Node{},
-		EventHandler: handler.EnqueueRequestsFromMapFunc(r.machinesOfNode(key)),
-		Predicates:   []predicate.Predicate{nodeChanged()},
-	}))
+	return slices.DeleteFunc(machines.Items, func(machine clusterv1.Machine) bool {
+		return !machine.DeletionTimestamp.IsZero() || annotations.HasPaused(&machine)
+	}), nil
+}
+
+// compare says whether one is on its way, so that it should be looked at soon. One Machine that cannot be written does not hold up the
+// others.
+func (r *reconciler) compare(ctx context.Context, machines []clusterv1.Machine, tenant client.Client, nodes []corev1.Node) (isSoon bool, err error) {
+	byName := map[string]*corev1.Node{}
+	for i := range nodes {
+		byName[nodes[i].Name] = &nodes[i]
+	}
+	now := r.Clock.Now()
+	var failed []error
+	for i := range machines {
+		machine := &machines[i]
+		intent, node := r.plan(machine, byName, now), byName[machine.Status.NodeRef.Name]
+		isSoon = isSoon || isWaiting(intent.Reason)
+		if err := r.carryOut(ctx, tenant, machine, node, intent); err != nil {
+			failed = append(failed, fmt.Errorf("machine %s: %w", machine.Name, err))
+		}
+	}
+	return isSoon, errors.Join(failed...)
+}
+
+func (r *reconciler) plan(machine *clusterv1.Machine, nodes map[string]*corev1.Node, now time.Time) Intent {
+	promise, err := PromiseOf(machine.Annotations)
 	if err != nil {
-		return nil, nil, fmt.Errorf("watch the nodes of %s: %w", key, err)
+		return Intent{Reason: fleetv1.InvalidReason, Message: err.Error()}
 	}
-	tenant, err := r.clusters.GetClient(ctx, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reach %s: %w", key, err)
-	}
-	node := &corev1.Node{}
-	err = tenant.Get(ctx, client.ObjectKey{Name: machine.Status.NodeRef.Name}, node)
-	switch {
-	case apierrors.IsNotFound(err):
-		return tenant, nil, nil
-	case err != nil:
-		return nil, nil, fmt.Errorf("get node %s of %s: %w", machine.Status.NodeRef.Name, key, err)
-	}
-	return tenant, node, nil
+	return Plan(Input{
+		Promise: promise, NodeName: machine.Status.NodeRef.Name, Node: nodes[machine.Status.NodeRef.Name],
+		Before: conditions.Get(machine, fleetv1.DevicesReadyCondition), Grace: r.Grace, Now: now,
+	})
 }
 
 // carryOut lets pods onto the node before it says so; after a crash in between, the rest is done the next time.
@@ -186,7 +195,7 @@ func (r *reconciler) carryOut(ctx context.Context, tenant client.Client, machine
 	}
 	conditions.Set(machine, metav1.Condition{
 		Type: fleetv1.DevicesReadyCondition, Status: conditions.BoolToStatus(intent.Ready), Reason: intent.Reason, Message: intent.Message,
-		LastTransitionTime: metav1.NewTime(r.clock.Now()),
+		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
 	})
 	// Cluster API writes the other conditions of the Machine.
 	if err := helper.Patch(ctx, machine, patch.WithOwnedConditions{Conditions: []string{fleetv1.DevicesReadyCondition}}); err != nil {
@@ -212,10 +221,6 @@ func removeTaint(ctx context.Context, tenant client.Client, node *corev1.Node) e
 	return nil
 }
 
-func clusterKeyOf(machine *clusterv1.Machine) client.ObjectKey {
-	return client.ObjectKey{Namespace: machine.Namespace, Name: machine.Spec.ClusterName}
-}
-
 func clusterNameOf(object client.Object) []string {
 	if !isPromised(object) {
 		return nil
@@ -223,38 +228,25 @@ func clusterNameOf(object client.Object) []string {
 	return []string{object.(*clusterv1.Machine).Spec.ClusterName}
 }
 
-// nodeKeyOf names the cluster too: clusters may have nodes of the same name.
-func nodeKeyOf(object client.Object) []string {
+func hasNode(machine clusterv1.Machine) bool { return machine.Status.NodeRef.Name != "" }
+
+func clusterOfMachine(_ context.Context, object client.Object) []reconcile.Request {
 	machine := object.(*clusterv1.Machine)
-	if !isPromised(object) || machine.Status.NodeRef.Name == "" {
-		return nil
-	}
-	return []string{nodeKey(machine.Spec.ClusterName, machine.Status.NodeRef.Name)}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: machine.Namespace, Name: machine.Spec.ClusterName}}}
 }
 
-func nodeKey(cluster, node string) string { return cluster + "/" + node }
-
-func (r *reconciler) machinesOfCluster(ctx context.Context, cluster client.Object) []reconcile.Request {
-	return r.machines(ctx, cluster.GetNamespace(), client.MatchingFields{byCluster: cluster.GetName()})
-}
-
-func (r *reconciler) machinesOfNode(cluster client.ObjectKey) handler.MapFunc {
-	return func(ctx context.Context, node client.Object) []reconcile.Request {
-		return r.machines(ctx, cluster.Namespace, client.MatchingFields{byNode: nodeKey(cluster.Name, node.GetName())})
+// promiseChanged lets through what changes what is promised of a Machine, or of which node.
+func promiseChanged() predicate.Predicate {
+	facts := func(object client.Object) any {
+		machine := object.(*clusterv1.Machine)
+		return []any{machine.Annotations, machine.Status.NodeRef.Name, conditions.Has(machine, fleetv1.DevicesReadyCondition)}
 	}
-}
-
-func (r *reconciler) machines(ctx context.Context, namespace string, which client.MatchingFields) []reconcile.Request {
-	var machines clusterv1.MachineList
-	if err := r.client.List(ctx, &machines, client.InNamespace(namespace), which, client.UnsafeDisableDeepCopy); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "List Machines", "namespace", namespace)
-		return nil
-	}
-	requests := make([]reconcile.Request, 0, len(machines.Items))
-	for i := range machines.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&machines.Items[i])})
-	}
-	return requests
+	return predicate.And[client.Object](predicate.NewPredicateFuncs(isPromised), predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return !equality.Semantic.DeepEqual(facts(e.ObjectOld), facts(e.ObjectNew))
+		},
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+	})
 }
 
 func pauseChanged() predicate.Predicate {
@@ -266,10 +258,4 @@ func pauseChanged() predicate.Predicate {
 		},
 		DeleteFunc: func(event.DeleteEvent) bool { return false },
 	}
-}
-
-func nodeChanged() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return isOfInterest(e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node))
-	}}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,16 +22,15 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/controllers/clustercache"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	"github.com/sendan-io/sendan/fleet/devices"
+	"github.com/sendan-io/sendan/fleet/visit"
 	"github.com/sendan-io/sendan/test/envtest"
 )
 
@@ -39,19 +39,22 @@ const (
 	namespace = "ml-team"
 	// grace is long enough for a test to add devices, and short enough to wait for its end.
 	grace = 4 * time.Second
+	// interval is short, so that a test sees many looks.
+	interval = 200 * time.Millisecond
 )
 
 // world is a management cluster that is also the only tenant's cluster: the connection to it is a real one.
 type world struct {
 	*envtest.Env
 	// writes of the controller to the management cluster so far, Events aside.
-	writes  *atomic.Int64
-	markers *atomic.Int64
+	writes *atomic.Int64
+	// visits that ended, whatever their end was, by the cluster's name.
+	visits  *sync.Map
 	metrics *prometheus.Registry
 }
 
 func TestDevices(t *testing.T) {
-	w := world{Env: envtest.Start(t), writes: &atomic.Int64{}, markers: &atomic.Int64{}, metrics: prometheus.NewRegistry()}
+	w := world{Env: envtest.Start(t), writes: &atomic.Int64{}, visits: &sync.Map{}, metrics: prometheus.NewRegistry()}
 	w.startController(t)
 	if err := w.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
 		t.Fatal(err)
@@ -81,18 +84,13 @@ func (w world) startController(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clusters, err := clustercache.SetupWithManager(t.Context(), mgr, clustercache.Options{
-		SecretClient: w.Client,
-		Cache:        clustercache.CacheOptions{Indexes: []clustercache.CacheOptionsIndex{clustercache.NodeProviderIDIndex}},
-		Client:       clustercache.ClientOptions{UserAgent: "test"},
-	}, controller.Options{MaxConcurrentReconciles: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { clusters.(interface{ Shutdown() }).Shutdown() })
-	// One worker takes Machines in the order of their events, so that a marker tells when those before it are done.
+	visitor := visit.New(w.Client, w.Scheme, "test")
 	err = devices.SetupWithManager(t.Context(), mgr, devices.Options{
-		Clusters: clusters, Clock: clockwork.NewRealClock(), Grace: grace, Metrics: w.metrics, Controller: controller.Options{MaxConcurrentReconciles: 1},
+		Visit: func(ctx context.Context, cluster client.ObjectKey, look func(context.Context, client.Client) error) error {
+			defer func() { w.looks(cluster.Name).Add(1) }()
+			return visitor.Visit(ctx, cluster, look)
+		},
+		Clock: clockwork.NewRealClock(), Grace: grace, Interval: interval, Metrics: w.metrics,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -257,14 +255,21 @@ func (w world) expectEvent(t *testing.T, machine *clusterv1.Machine, kind, reaso
 	})
 }
 
-// caughtUp returns when the controller has seen what was written to Machines before.
-func (w world) caughtUp(t *testing.T) {
+func (w world) looks(cluster string) *atomic.Int64 {
+	looks, _ := w.visits.LoadOrStore(cluster, &atomic.Int64{})
+	return looks.(*atomic.Int64)
+}
+
+// caughtUp returns when the controller has begun and ended a look at the cluster.
+func (w world) caughtUp(t *testing.T, cluster string) {
 	t.Helper()
-	marker := w.machine(t, "training", fmt.Sprintf("marker-%d", w.markers.Add(1)), map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=1"})
-	w.expect(t, marker, fleetv1.WaitingForNodeReason, "the machine has no node yet")
-	if err := w.Client.Delete(t.Context(), marker); err != nil {
-		t.Fatal(err)
-	}
+	before := w.looks(cluster).Load()
+	envtest.Eventually(t, soon, func() error {
+		if now := w.looks(cluster).Load(); now < before+2 {
+			return fmt.Errorf("%d looks at %s, want 2 more than %d", now, cluster, before)
+		}
+		return nil
+	})
 }
 
 func (w world) gate(t *testing.T) {
@@ -334,7 +339,7 @@ func (w world) unreadable(t *testing.T) {
 func (w world) withoutPromise(t *testing.T) {
 	machine := w.machine(t, "training", "cpu-1", nil)
 	node := w.node(t, machine, "cpu-1", nil)
-	w.caughtUp(t)
+	w.caughtUp(t, "training")
 	w.expectTaints(t, node, closed)
 	if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(machine), machine); err != nil || len(machine.Status.Conditions) > 0 {
 		t.Errorf("the conditions are %+v (%v)", machine.Status.Conditions, err)
@@ -346,11 +351,11 @@ func (w world) outOfReach(t *testing.T) {
 	machine := w.machine(t, "far", "gpu-6", map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8"})
 	w.expect(t, machine, fleetv1.WaitingForNodeReason, "the machine has no node yet")
 	node := w.node(t, machine, "gpu-6", map[corev1.ResourceName]string{"nvidia.com/gpu": "8"})
-	w.caughtUp(t)
+	w.caughtUp(t, "far")
 	w.expect(t, machine, fleetv1.WaitingForNodeReason, "the machine has no node yet") // what was known
 	w.change(t, cluster, func() { cluster.Spec.Paused = ptr.To(true) })
 	w.connect(t, "far")
-	w.caughtUp(t)
+	w.caughtUp(t, "training")
 	w.expectTaints(t, node, closed)
 	if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster); err != nil {
 		t.Fatal(err)
@@ -412,15 +417,10 @@ func (w world) settled(t *testing.T) {
 	if len(machines.Items) < 6 {
 		t.Fatalf("there are only %d Machines", len(machines.Items))
 	}
-	w.caughtUp(t)
+	w.caughtUp(t, "training")
 	before, nodes := w.writes.Load(), w.versionsOfNodes(t)
-	for i := range machines.Items {
-		touched := &machines.Items[i]
-		w.change(t, touched, func() { touched.Labels["touched"] = "true" })
-	}
-	w.caughtUp(t)
-	const ofTheMarker = 1
-	if writes := w.writes.Load() - before - ofTheMarker; writes != 0 {
+	w.caughtUp(t, "training")
+	if writes := w.writes.Load() - before; writes != 0 {
 		t.Errorf("%d writes for %d settled Machines", writes, len(machines.Items))
 	}
 	if after := w.versionsOfNodes(t); after != nodes {

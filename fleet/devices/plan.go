@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
@@ -77,20 +76,17 @@ type Intent struct {
 	Message string
 	// RemoveTaint lets the node take pods.
 	RemoveTaint bool
-	// LookAgain is when time alone changes the answer; never when zero.
-	LookAgain time.Time
 }
 
 // finding is one thing that is not as promised.
 type finding struct {
 	reason  string
 	message string
-	// until is when it gets worse by itself.
-	until time.Time
 }
 
-func (f finding) isWaiting() bool {
-	return f.reason == fleetv1.WaitingForNodeReason || f.reason == fleetv1.BurnInRunningReason
+// isWaiting says that time alone may mend it, or show that it does not.
+func isWaiting(reason string) bool {
+	return reason == fleetv1.WaitingForNodeReason || reason == fleetv1.BurnInRunningReason
 }
 
 // Plan compares the node with the promise.
@@ -104,7 +100,7 @@ func Plan(in Input) Intent {
 	var broken, waiting []finding
 	for _, check := range []func(Input) (finding, bool){checkDevices, checkDriver, checkBurnIn} {
 		switch found, wrong := check(in); {
-		case wrong && found.isWaiting():
+		case wrong && isWaiting(found.reason):
 			waiting = append(waiting, found)
 		case wrong:
 			broken = append(broken, found)
@@ -114,16 +110,11 @@ func Plan(in Input) Intent {
 	if len(findings) == 0 {
 		return Intent{Ready: true, Reason: fleetv1.AvailableReason, RemoveTaint: isTainted(in.Node)}
 	}
-	intent := Intent{Reason: findings[0].reason}
 	var messages []string
 	for _, found := range findings {
 		messages = append(messages, found.message)
-		if !found.until.IsZero() && (intent.LookAgain.IsZero() || found.until.Before(intent.LookAgain)) {
-			intent.LookAgain = found.until
-		}
 	}
-	intent.Message = strings.Join(messages, "; ")
-	return intent
+	return Intent{Reason: findings[0].reason, Message: strings.Join(messages, "; ")}
 }
 
 // checkDevices wants every count to be exact, and nothing else of the same vendor: 8 whole GPUs in place of 56 slices mean
@@ -149,7 +140,7 @@ func checkDevices(in Input) (finding, bool) {
 	case len(short) == 0:
 		return finding{}, false
 	case in.Now.Before(end) && !hasBeenJudged(in):
-		return finding{reason: fleetv1.WaitingForNodeReason, message: "waiting for devices: " + strings.Join(waiting, "; "), until: end}, true
+		return finding{reason: fleetv1.WaitingForNodeReason, message: "waiting for devices: " + strings.Join(waiting, "; ")}, true
 	}
 	return finding{reason: fleetv1.DeviceShortReason, message: strings.Join(short, "; ")}, true
 }
@@ -221,7 +212,7 @@ func checkBurnIn(in Input) (finding, bool) {
 		return finding{}, false
 	case in.Now.Before(deadline):
 		return finding{reason: fleetv1.BurnInRunningReason, message: fmt.Sprintf(
-			"burn-in runs: waiting until %s for node condition %s", deadline.UTC().Format(time.RFC3339), name), until: deadline}, true
+			"burn-in runs: waiting until %s for node condition %s", deadline.UTC().Format(time.RFC3339), name)}, true
 	}
 	return finding{reason: fleetv1.BurnInFailedReason, message: fmt.Sprintf("burn-in has no result after %s: node condition %s is not there", limit, name)}, true
 }
@@ -241,13 +232,3 @@ func isGate(taint corev1.Taint) bool {
 }
 
 func isTainted(node *corev1.Node) bool { return slices.ContainsFunc(node.Spec.Taints, isGate) }
-
-// isOfInterest says whether the new node could be judged differently. Kubelets report far more often than that.
-func isOfInterest(before, after *corev1.Node) bool {
-	sameConditions := slices.EqualFunc(before.Status.Conditions, after.Status.Conditions, func(a, b corev1.NodeCondition) bool {
-		return a.Type == b.Type && a.Status == b.Status && a.Message == b.Message
-	})
-	sameResources := maps.EqualFunc(before.Status.Allocatable, after.Status.Allocatable, func(a, b resource.Quantity) bool { return a.Cmp(b) == 0 })
-	return !sameConditions || !sameResources || before.UID != after.UID ||
-		isTainted(before) != isTainted(after) || driverOf(before.Labels) != driverOf(after.Labels)
-}

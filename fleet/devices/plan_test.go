@@ -61,7 +61,6 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 		age         time.Duration
 		reason      string // Available is ready, and takes the taint off
 		message     string
-		lookAgain   time.Duration // after the node's birth
 	}{
 		// Shapes.
 		{name: "eight V100", annotations: promised("nvidia.com/gpu=8"), node: gpuNode(map[string]string{"nvidia.com/gpu": "8"}), age: early, reason: "Available"},
@@ -78,7 +77,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 
 		// Devices.
 		{name: "devices are on their way at first", annotations: promised("nvidia.com/gpu=8"), node: gpuNode(nil), age: early,
-			reason: "WaitingForNode", message: "waiting for devices: 0 of 8 nvidia.com/gpu", lookAgain: DefaultGrace},
+			reason: "WaitingForNode", message: "waiting for devices: 0 of 8 nvidia.com/gpu"},
 		{name: "devices that never came", annotations: promised("nvidia.com/gpu=8"), node: gpuNode(map[string]string{"nvidia.com/gpu": "7"}), age: late,
 			reason: "DeviceShort", message: "promised 8 nvidia.com/gpu, found 7"},
 		{name: "at the end of the grace they are short", annotations: promised("nvidia.com/gpu=8"), node: gpuNode(nil), age: DefaultGrace,
@@ -89,7 +88,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 			node: gpuNode(map[string]string{"nvidia.com/mig-1g.5gb": "56", "nvidia.com/gpu": "1"}), age: late,
 			reason: "DeviceShort", message: "found 1 nvidia.com/gpu that are not promised"},
 		{name: "a partition is another than promised", annotations: promised("nvidia.com/mig-2g.10gb=16,nvidia.com/mig-3g.20gb=8"),
-			node: gpuNode(map[string]string{"nvidia.com/mig-3g.20gb": "16"}), age: early, reason: "WaitingForNode", lookAgain: DefaultGrace,
+			node: gpuNode(map[string]string{"nvidia.com/mig-3g.20gb": "16"}), age: early, reason: "WaitingForNode",
 			message: "waiting for devices: 0 of 16 nvidia.com/mig-2g.10gb; 16 of 8 nvidia.com/mig-3g.20gb"},
 		{name: "GPUs that everybody gets in turns were not promised whole", annotations: promised("nvidia.com/gpu.shared=32"),
 			node: gpuNode(map[string]string{"nvidia.com/gpu": "8"}), age: late,
@@ -102,7 +101,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 			reason: "DeviceShort", message: "promised 8 nvidia.com/gpu, found 7"},
 		{name: "but a node that was made anew may take its time again", annotations: promised("nvidia.com/gpu=8"),
 			node: gpuNode(nil), before: was(metav1.ConditionTrue, "Available", -time.Hour), age: early,
-			reason: "WaitingForNode", message: "waiting for devices: 0 of 8 nvidia.com/gpu", lookAgain: DefaultGrace},
+			reason: "WaitingForNode", message: "waiting for devices: 0 of 8 nvidia.com/gpu"},
 
 		// Driver.
 		{name: "another driver", annotations: map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8", fleetv1.DriverVersionAnnotation: "570.172.08"},
@@ -123,14 +122,14 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 			node:   gpuNode(map[string]string{"amd.com/gpu": "8"}, labeled(map[string]string{"amd.com/gpu.driver-version": ""})),
 			reason: "WaitingForNode", message: "waiting for driver 6.12.12: AMD's node labeller has not put the label amd.com/gpu.driver-version on the node yet"},
 		{name: "what does not mend by itself comes first", annotations: map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8", fleetv1.DriverVersionAnnotation: "570.172.08"},
-			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.124.06"})), age: early, lookAgain: DefaultGrace, reason: "DriverDrift",
+			node: gpuNode(nil, labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.124.06"})), age: early, reason: "DriverDrift",
 			message: "promised driver 570.172.08, the node runs 570.124.06; waiting for devices: 0 of 8 nvidia.com/gpu"},
 
 		// Burn-in.
 		{name: "burn-in runs", annotations: map[string]string{fleetv1.BurnInAnnotation: "GPUBurnIn=1800"}, node: gpuNode(nil), age: early,
-			reason: "BurnInRunning", message: "burn-in runs: waiting until 2026-11-02T09:30:00Z for node condition GPUBurnIn", lookAgain: 30 * time.Minute},
+			reason: "BurnInRunning", message: "burn-in runs: waiting until 2026-11-02T09:30:00Z for node condition GPUBurnIn"},
 		{name: "burn-in whose result is unknown runs", annotations: map[string]string{fleetv1.BurnInAnnotation: "GPUBurnIn=1800"}, node: gpuNode(nil, burnIn("Unknown", "")), age: early,
-			reason: "BurnInRunning", message: "burn-in runs: waiting until 2026-11-02T09:30:00Z for node condition GPUBurnIn", lookAgain: 30 * time.Minute},
+			reason: "BurnInRunning", message: "burn-in runs: waiting until 2026-11-02T09:30:00Z for node condition GPUBurnIn"},
 		{name: "burn-in passed", annotations: map[string]string{fleetv1.BurnInAnnotation: "GPUBurnIn=1800"}, node: gpuNode(nil, burnIn("True", "")), age: early, reason: "Available"},
 		{name: "burn-in failed", annotations: map[string]string{fleetv1.BurnInAnnotation: "GPUBurnIn=1800"}, node: gpuNode(nil, burnIn("False", "GPU 3: ECC errors")), age: early,
 			reason: "BurnInFailed", message: "node condition GPUBurnIn is False: GPU 3: ECC errors"},
@@ -140,7 +139,7 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 		{name: "a node that takes pods has passed, although the result is gone", annotations: map[string]string{fleetv1.BurnInAnnotation: "GPUBurnIn=1800"},
 			node: gpuNode(nil, untainted), age: time.Hour, reason: "Available"},
 		{name: "the first of two deadlines counts", annotations: map[string]string{fleetv1.DevicesAnnotation: "nvidia.com/gpu=8", fleetv1.BurnInAnnotation: "GPUBurnIn=1800"},
-			node: gpuNode(map[string]string{"nvidia.com/gpu": "1"}), age: early, lookAgain: DefaultGrace, reason: "WaitingForNode",
+			node: gpuNode(map[string]string{"nvidia.com/gpu": "1"}), age: early, reason: "WaitingForNode",
 			message: "waiting for devices: 1 of 8 nvidia.com/gpu; burn-in runs: waiting until 2026-11-02T09:30:00Z for node condition GPUBurnIn"},
 
 		// No node.
@@ -154,9 +153,6 @@ func TestANodeIsJudgedByWhatWasPromised(t *testing.T) {
 			intent := Plan(Input{Promise: promise, NodeName: "gpu-7", Node: test.node, Before: test.before, Grace: DefaultGrace, Now: born().Add(test.age)})
 			want := Intent{Ready: test.reason == fleetv1.AvailableReason, Reason: test.reason, Message: test.message}
 			want.RemoveTaint = want.Ready && isTainted(test.node)
-			if test.lookAgain > 0 {
-				want.LookAgain = born().Add(test.lookAgain)
-			}
 			if intent != want {
 				t.Errorf("is   %+v\nwant %+v", intent, want)
 			}
@@ -181,32 +177,6 @@ func TestAPromiseThatCannotBeReadNamesTheAnnotationAndTheForm(t *testing.T) {
 	} {
 		if _, err := PromiseOf(map[string]string{test.annotation: test.value}); err == nil || !strings.Contains(err.Error(), test.message) {
 			t.Errorf("%s: %q gives %v, want …%s…", test.annotation, test.value, err, test.message)
-		}
-	}
-}
-
-func TestOnlyWhatIsJudgedIsOfInterest(t *testing.T) {
-	base := func() *corev1.Node {
-		return gpuNode(map[string]string{"nvidia.com/gpu": "8"}, burnIn("True", ""), labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "570.172.08"}))
-	}
-	for name, test := range map[string]struct {
-		change   func(*corev1.Node)
-		interest bool
-	}{
-		"a heartbeat":             {func(n *corev1.Node) { n.Status.Conditions[0].LastHeartbeatTime = metav1.NewTime(born()) }, false},
-		"a label of others":       {labeled(map[string]string{"zone": "a"}), false},
-		"images":                  {func(n *corev1.Node) { n.Status.Images = []corev1.ContainerImage{{SizeBytes: 1}} }, false},
-		"the same in other words": {func(n *corev1.Node) { n.Status.Allocatable["memory"] = resource.MustParse("1024Gi") }, false},
-		"a GPU less":              {func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("7") }, true},
-		"another driver":          {labeled(map[string]string{"nvidia.com/cuda.driver-version.full": "580.1.1"}), true},
-		"a result":                {func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }, true},
-		"the taint":               {untainted, true},
-		"another node":            {func(n *corev1.Node) { n.UID = "another" }, true},
-	} {
-		after := base()
-		test.change(after)
-		if got := isOfInterest(base(), after); got != test.interest {
-			t.Errorf("%s: of interest is %t, want %t", name, got, test.interest)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func TestASettledFleetIsNotWrittenTo(t *testing.T) {
 		t.Errorf("tenant clusters went from the versions %d to %d", versionsBefore, versions)
 	}
 
-	// Nobody comes by now unless a watch tells of the drift.
+	// No pass is due now: the workload itself has to tell of the drift.
 	f.arguments = []string{"--addon-interval=1h", quietSite}
 	f.restart(t)
 	f.awaitSettled(t, count)

@@ -151,6 +151,20 @@ func (m *manager) toManagement(t testing.TB) (reads, writes int) {
 	return reads, writes
 }
 
+// processorSeconds is how much time of one core the process has taken.
+func (m *manager) processorSeconds(t testing.TB) float64 {
+	t.Helper()
+	text, err := fetch(t.Context(), m.diagnostics, "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	series := metric(t, text, "process_cpu_seconds_total")
+	if len(series) != 1 {
+		t.Fatal("the fleet manager does not tell process_cpu_seconds_total")
+	}
+	return series[0].GetCounter().GetValue()
+}
+
 // metric is all series of one name in what a program tells at /metrics.
 func metric(t testing.TB, text, name string) []*dto.Metric {
 	t.Helper()
