@@ -6,11 +6,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jonboulle/clockwork"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/keymutex"
 	"k8s.io/utils/ptr"
@@ -32,6 +34,8 @@ type clusterValidator struct {
 	clock           clockwork.Clock
 	systemNamespace string
 	turns           keymutex.KeyMutex
+	// written are the Tenants that admission wrote last, by their names: a *fleetv1.Tenant. Memory hears of that a little later.
+	written *sync.Map
 }
 
 var _ admission.Validator[*clusterv1.Cluster] = clusterValidator{}
@@ -138,27 +142,51 @@ func (v clusterValidator) gather(ctx context.Context, q *request) (field.ErrorLi
 	return append(wrong, refuseUnset(q.old, q.cluster)...), nil
 }
 
-// decide looks at the Tenant as it is now and, when the request is good, writes a growth into its ledger.
+// decide looks at the Tenant and, when the request is good, writes a growth into its ledger. Memory will do to let something pass:
+// a growth is only written down if the Tenant has not changed since. What memory would refuse is looked at again.
 func (v clusterValidator) decide(ctx context.Context, name string, q request, good bool) (field.ErrorList, error) {
 	v.turns.LockKey(name)
 	defer func() { _ = v.turns.UnlockKey(name) }()
+	if err := ctx.Err(); err != nil { // others may have had their turns first
+		return nil, err
+	}
+	if tenant, err := v.remembered(ctx, name); err == nil {
+		if wrong, err := v.decideOnce(ctx, tenant, name, q, good); err == nil && len(wrong) == 0 {
+			return nil, nil
+		}
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		wrong, err := v.decideOnce(ctx, name, q, good)
+		tenant := &fleetv1.Tenant{}
+		if err := client.IgnoreNotFound(v.reads.live.Get(ctx, client.ObjectKey{Name: name}, tenant)); err != nil {
+			return nil, apierrors.NewInternalError(fmt.Errorf("get Tenant %s: %w", name, err))
+		}
+		wrong, err := v.decideOnce(ctx, tenant, name, q, good)
 		if !apierrors.IsConflict(err) { // else somebody else got through, and the next try sees what they wrote
 			return wrong, err
 		}
 	}
 }
 
-func (v clusterValidator) decideOnce(ctx context.Context, name string, q request, good bool) (field.ErrorList, error) {
+// remembered is the newest Tenant that can be had without a request.
+func (v clusterValidator) remembered(ctx context.Context, name string) (*fleetv1.Tenant, error) {
 	tenant := &fleetv1.Tenant{}
-	err := client.IgnoreNotFound(v.reads.live.Get(ctx, client.ObjectKey{Name: name}, tenant))
-	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("get Tenant %s: %w", name, err))
+	if err := v.reads.cached.Get(ctx, client.ObjectKey{Name: name}, tenant); err != nil {
+		return nil, err
 	}
+	if last, found := v.written.Load(name); found {
+		written := last.(*fleetv1.Tenant) //nolint:forcetypeassert // nothing else is stored
+		if order, err := resourceversion.CompareResourceVersion(written.ResourceVersion, tenant.ResourceVersion); err == nil && order > 0 {
+			return written.DeepCopy(), nil
+		}
+		v.written.Delete(name)
+	}
+	return tenant, nil
+}
+
+func (v clusterValidator) decideOnce(ctx context.Context, tenant *fleetv1.Tenant, name string, q request, good bool) (field.ErrorList, error) {
 	if isThere := tenant.Name != ""; !isThere || !tenant.DeletionTimestamp.IsZero() {
 		return refuseGone(name, q), nil
 	}
@@ -194,7 +222,11 @@ func (v clusterValidator) account(ctx context.Context, tenant *fleetv1.Tenant, q
 		return nil, nil
 	}
 	l.writeTo(&tenant.Status)
-	return nil, v.status.Update(ctx, tenant)
+	if err := v.status.Update(ctx, tenant); err != nil {
+		return nil, err
+	}
+	v.written.Store(tenant.Name, tenant)
+	return nil, nil
 }
 
 // look is what the ledger says, and what it has in it for the Cluster as that is stored. A new one is not stored: another of its

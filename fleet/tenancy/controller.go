@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/keymutex"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
@@ -38,6 +39,9 @@ import (
 
 // finalizer keeps a Tenant until its last Cluster is gone and its bindings are removed.
 const finalizer = "fleet.sendan.io/tenant"
+
+// gatherEvents is how long a growth stays pending at least, so that an apply of many Clusters does not make a write for each.
+const gatherEvents = time.Second
 
 // Options say how tenancy is run.
 type Options struct {
@@ -93,13 +97,15 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 		return !equality.Semantic.DeepEqual(before.Status.Usage, now.Status.Usage)
 	}})
 	ofLabel := handler.EnqueueRequestsFromMapFunc(tenantOfLabel)
-	ofNamespace := handler.EnqueueRequestsFromMapFunc(r.tenantOfNamespace)
+	ofNamespace := gathered(r.tenantOfNamespace)
 	specChanged := predicate.GenerationChangedPredicate{}
 	maximumChanged := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return e.ObjectOld.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation] != e.ObjectNew.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation]
 	}}
 	err := ctrl.NewControllerManagedBy(mgr).
-		For(&fleetv1.Tenant{}).
+		For(&fleetv1.Tenant{}, builder.WithPredicates(specChanged)).
+		// Admission writes its status.
+		Watches(&fleetv1.Tenant{}, gathered(itself)).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.tenantsNaming)).
 		Watches(&rbacv1.Role{}, ofLabel).
 		Watches(&rbacv1.RoleBinding{}, ofLabel).
@@ -401,6 +407,26 @@ func (r *Reconciler) prune(ctx context.Context, tenant *fleetv1.Tenant, wanted [
 
 func nameOf(object client.Object) string {
 	return fmt.Sprintf("%T %s", object, client.ObjectKeyFromObject(object))
+}
+
+// gathered makes one request of the updates of a moment. Nobody waits for them: what a Cluster takes, admission has counted already.
+// What goes makes room at once.
+func gathered(requests handler.MapFunc) handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	add := func(ctx context.Context, object client.Object, to queue, after time.Duration) {
+		for _, request := range requests(ctx, object) {
+			to.AddAfter(request, after)
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, to queue) { add(ctx, e.Object, to, gatherEvents) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, to queue) { add(ctx, e.ObjectNew, to, gatherEvents) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, to queue) { add(ctx, e.Object, to, 0) },
+	}
+}
+
+func itself(_ context.Context, tenant client.Object) []reconcile.Request {
+	return requestsFor(tenant.GetName())
 }
 
 func tenantOfLabel(_ context.Context, object client.Object) []reconcile.Request {

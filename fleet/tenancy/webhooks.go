@@ -3,6 +3,7 @@ package tenancy
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -20,7 +21,7 @@ func SetupWebhooksWithManager(options Options) func(ctrl.Manager) error {
 		tenants := tenantValidator{reads: look, systemNamespace: options.SystemNamespace}
 		clusters := clusterValidator{
 			reads: look, status: mgr.GetClient().Status(), clock: options.Clock,
-			systemNamespace: options.SystemNamespace, turns: options.Turns,
+			systemNamespace: options.SystemNamespace, turns: options.Turns, written: &sync.Map{},
 		}
 		err := errors.Join(
 			ctrl.NewWebhookManagedBy(mgr, &fleetv1.Tenant{}).WithValidator(tenants).Complete(),
