@@ -43,6 +43,13 @@ const finalizer = "fleet.sendan.io/tenant"
 // gatherEvents is how long a growth stays pending at least, so that an apply of many Clusters does not make a write for each.
 const gatherEvents = time.Second
 
+const (
+	// writeTries is how often a write of the status begins anew, in a row.
+	writeTries = 5
+	// manyClusters are listed, fewer are read one by one.
+	manyClusters = 20
+)
+
 // Options say how tenancy is run.
 type Options struct {
 	// SystemNamespace has the ClusterClasses of Releases. It is no tenant's.
@@ -142,12 +149,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	before := tenant.DeepCopy()
-	counted, again, err := r.settleLedger(ctx, tenant, found)
+	counted, err := r.count(ctx, tenant, found)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	again := counted.settle(tenant)
 	if !tenant.DeletionTimestamp.IsZero() {
-		return ctrl.Result{RequeueAfter: again}, errors.Join(r.finish(ctx, in), r.writeStatus(ctx, before, tenant))
+		return ctrl.Result{RequeueAfter: again}, errors.Join(r.finish(ctx, in), r.writeStatus(ctx, before, tenant, counted))
 	}
 	p := planFor(in)
 	ready := p.ready()
@@ -156,7 +164,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, fleetv1.NotReadyReason, err.Error()
 	}
 	conditions.Set(tenant, ready)
-	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant), r.tellMembers(ctx, counted))
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant, counted), r.tellMembers(ctx, counted.clusters))
 }
 
 func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input, []clusterv1.Cluster, error) {
@@ -168,18 +176,28 @@ func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input,
 	return input{tenant: tenant, namespaces: namespaces, clusters: clusterNames(found)}, found, err
 }
 
-// settleLedger sets the ledger and what is said of it. What memory shows only tells where to look: what is counted was read past it.
-func (r *Reconciler) settleLedger(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (map[client.ObjectKey]stored, time.Duration, error) {
-	l, now := ledgerOf(tenant.Status), r.clock.Now() // before anything is read past memory
-	all, err := r.read(ctx, tenant, l, found)
-	if err != nil {
-		return nil, 0, err
-	}
-	l, again := l.settle(all, now)
-	l = l.count(all)
+// count is all Clusters of a tenant as they are stored. What memory shows only tells where to look: what is counted was read past it.
+func (r *Reconciler) count(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (census, error) {
+	c := census{asked: r.clock.Now()}
+	var err error
+	c.clusters, err = r.read(ctx, tenant, ledgerOf(tenant.Status), found)
+	return c, err
+}
+
+// census is the Clusters of a tenant, and when it was asked for them.
+type census struct {
+	clusters map[client.ObjectKey]stored
+	asked    time.Time
+}
+
+// settle sets the ledger and what is said of it, and returns when to look at it again. The Tenant may be newer than the one that
+// told which Clusters to read.
+func (c census) settle(tenant *fleetv1.Tenant) time.Duration {
+	l, again := ledgerOf(tenant.Status).settle(c.clusters, c.asked)
+	l = l.count(c.clusters)
 	l.writeTo(&tenant.Status)
 	conditions.Set(tenant, withinQuota(l.used, limitsOf(tenant.Spec.Quota)))
-	return all, again, nil
+	return again
 }
 
 // read is all Clusters of a tenant: at first every one is read, and then those that memory shows to have changed or that are pending.
@@ -197,7 +215,15 @@ func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger,
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range l.toRead(all, inMemory) {
+	changed := l.toRead(all, inMemory)
+	if len(changed) > manyClusters { // as after many applies at once
+		everything, err := r.reads.everything(ctx, tenant)
+		if err == nil {
+			r.known.Store(tenant.Name, everything)
+		}
+		return everything, err
+	}
+	for _, key := range changed {
 		cluster, err := r.reads.stored(ctx, key)
 		if err != nil {
 			return nil, err
@@ -255,19 +281,33 @@ func (r *Reconciler) finish(ctx context.Context, in input) error {
 	return client.IgnoreNotFound(r.client.Patch(ctx, kept, client.MergeFrom(in.tenant)))
 }
 
-// writeStatus names the resourceVersion that was read, as the ledger demands. Who was faster made a newer Tenant, which comes
-// by the watch.
-func (r *Reconciler) writeStatus(ctx context.Context, before, tenant *fleetv1.Tenant) error {
+// writeStatus names the resourceVersion that was read, as the ledger demands. When admission was faster, it goes on from what that
+// wrote: in a long series of applies it always is.
+func (r *Reconciler) writeStatus(ctx context.Context, before, tenant *fleetv1.Tenant, c census) error {
 	if equality.Semantic.DeepEqual(before.Status, tenant.Status) {
 		return nil
 	}
 	r.turns.LockKey(tenant.Name)
 	defer func() { _ = r.turns.UnlockKey(tenant.Name) }()
-	err := r.client.Status().Update(ctx, tenant)
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return nil
+	for range writeTries {
+		err := r.client.Status().Update(ctx, tenant)
+		if !apierrors.IsConflict(err) {
+			return client.IgnoreNotFound(err)
+		}
+		newer := &fleetv1.Tenant{}
+		if err := r.reads.live.Get(ctx, client.ObjectKeyFromObject(tenant), newer); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if !conditions.Has(newer, fleetv1.WithinQuotaCondition) {
+			return nil // the status is lost, and growths with it: that is an event
+		}
+		c.settle(newer)
+		if ready := conditions.Get(tenant, fleetv1.ReadyCondition); ready != nil {
+			conditions.Set(newer, *ready)
+		}
+		tenant = newer
 	}
-	return err
+	return nil // what others wrote is an event
 }
 
 // carryOut writes what differs from the plan, and goes on after a failure: one namespace does not hold up the others.

@@ -25,7 +25,8 @@ import (
 //     with: the API server decides again when that one has been replaced in the meantime.
 //   - The controller reads the ledger first and the Clusters then, without a cache. Had it read a Cluster first, a growth
 //     could be written down, stored and confirmed in between, and the old size would undo the entry. In this order every
-//     growth is either pending in the ledger that was read, or it changes the resourceVersion and the write fails.
+//     growth is either pending in the ledger that was read, or it changes the resourceVersion and the write fails. What was read
+//     of the Clusters then goes with the newer ledger as well: nobody but the controller takes growths from it.
 //   - What the controller has once read of a Cluster it may take again, as long as its cache shows the same: the Cluster cannot
 //     have become larger but by a growth, which it would have found pending, and read the Cluster for.
 //   - A growth is pending until the stored object is the same, by its UID, and exactly as large, or until the request must

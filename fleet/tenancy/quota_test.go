@@ -186,6 +186,22 @@ func (p platform) givesBackWhatWasNeverStored(t *testing.T) {
 	p.create(t, cluster("crashed", "training", 1))
 }
 
+// keepsUp applies clusters one after the other for so long that the controller, which takes a moment to read them, never has the
+// ledger to itself.
+func (p platform) keepsUp(t *testing.T) {
+	made := p.newTenant(t, "endless", limited(100_000))
+	deadline := time.Now().Add(soon)
+	for i := 0; ; i++ {
+		p.create(t, cluster("endless", fmt.Sprint("training-", i), 1))
+		if p.get(t, made); len(made.Status.PendingGrowths) <= i/2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d growths are pending", len(made.Status.PendingGrowths), i+1)
+		}
+	}
+}
+
 func (p platform) letsDeletedClustersGo(t *testing.T) {
 	p.newTenant(t, "parting", limited(8))
 	leaving := cluster("parting", "leaving", 1)

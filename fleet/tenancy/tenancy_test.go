@@ -58,6 +58,7 @@ func TestTenancy(t *testing.T) {
 	t.Run("a tenant with clusters is not deleted, and one without leaves its namespaces", p.deletesTenants)
 	t.Run("nothing is written once all is settled", p.settles)
 	t.Run("a large tenant does not wait", p.isQuick)
+	t.Run("growths are taken from the ledger while others come", p.keepsUp)
 	t.Run("no storm of requests goes above a quota", p.withstandsAStorm)
 }
 
