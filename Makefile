@@ -91,6 +91,14 @@ test: plane-tools ## Run all tests; needs no cloud, no Docker, no root
 		go -C "$$module" test $(GO_TEST_FLAGS) ./...; \
 	done
 
+# Of `make test-exhaustive`: how many random schedules, and the seed of the first.
+SCHEDULES ?= 500
+SEED      ?= 1
+
+.PHONY: test-exhaustive
+test-exhaustive: ## Strike every call of a cluster's life in every way, and play SCHEDULES random schedules from SEED on; takes most of an hour
+	go test -count=1 -timeout 4h -run 'TestNoBlow|TestNoSchedule' ./controllers -exhaustive -schedules $(SCHEDULES) -seed $(SEED) -v | grep -Ev '^ *(---|===) (PASS|RUN|PAUSE|CONT|NAME)'
+
 E2E_REPOSITORY = $(CURDIR)/_repository
 E2E_ARTIFACTS  = $(CURDIR)/_artifacts
 

@@ -368,6 +368,8 @@ func virtualIPStep(in clusterInput, has clusterObjects) step {
 	switch {
 	case len(has.subnets) == 0:
 		return waiting(condition, infrav1.CreatingReason, "The virtual IP follows once the network is there.")
+	case has.virtualIP == nil && has.controlPlane == nil && managesSecurityGroups(in.cluster): // or Neutron gives it the project's default group
+		return waiting(condition, infrav1.CreatingReason, "The virtual IP follows once the security groups are there.")
 	case has.virtualIP == nil:
 		return acting(in.attempts, condition, "Reserving the virtual IP.", reserveVirtualIP(in, has))
 	}

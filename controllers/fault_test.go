@@ -118,15 +118,15 @@ func TestLostFirstReplyOfEveryKindOfPostAtOnceMakesNoDuplicate(t *testing.T) {
 	assertNothingLeft(t, w)
 }
 
-// killWithin lets the manager die with one of its next n calls, chosen by chance: the call takes
-// effect, nobody gets its reply, and the next process starts with nothing but what Kubernetes and
-// the cloud hold. It returns when that has happened, or when there was nothing left to call for.
-func (w *world) killWithin(rng *rand.Rand, n int, settled func() bool) (killed bool) {
-	at := w.requests.Load() + 1 + rng.Int64N(int64(n))
-	w.killAt.Store(at)
-	w.run("the manager is killed", time.Hour, func() bool { return w.requests.Load() >= at || settled() })
-	w.killAt.Store(0)
-	return w.requests.Load() >= at
+// killWithin lets the manager die with one of its next n calls, chosen by chance. It returns when that has happened, or when there
+// was nothing left to call for.
+func (w *world) killWithin(rng *rand.Rand, n int, settled func() bool) bool {
+	number := w.requests.Load() + 1 + rng.Int64N(int64(n))
+	fatal := at(number, killed())
+	w.plan.Store(&fatal)
+	w.run("the manager is killed", time.Hour, func() bool { return w.requests.Load() >= number || settled() })
+	w.plan.Store(nil)
+	return w.requests.Load() >= number
 }
 
 func TestKillingTheManagerAtTenRandomMomentsChangesNothing(t *testing.T) {

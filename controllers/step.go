@@ -22,8 +22,6 @@ const (
 	leftoverRecheck = 10 * time.Second
 	// volumeRecheck is how often to look whether Nova has removed the volumes of a deleted server.
 	volumeRecheck = 5 * time.Second
-	// ineffectiveRecheck is how long to wait before a call is made again that succeeded without effect.
-	ineffectiveRecheck = time.Minute
 	// faultPatience is how long to wait for the fault of a server in ERROR, which Nova writes after
 	// the state.
 	faultPatience = 30 * time.Second

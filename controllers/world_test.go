@@ -64,9 +64,14 @@ type world struct {
 	polls int
 	// reconciles counts them by kind.
 	reconciles map[string]int
-	// requests counts what reached the cloud; the process dies with the reply of number killAt.
-	requests, killAt atomic.Int64
-	sent             sentLog
+	// requests counts what was sent to the cloud; plan says which of them do not fare well.
+	requests atomic.Int64
+	plan     atomic.Pointer[plan]
+	sent     sentLog
+	// told are the Events of the process.
+	told *events.FakeRecorder
+	// stale is what the manager's cache has, while that does not hear of changes.
+	stale client.Client
 	// nodesStayAway lets no node join any more.
 	nodesStayAway bool
 	// after is told of every reconcile.
@@ -145,18 +150,25 @@ func newWorld(t testing.TB, change ...func(*simulator.Scenario)) *world {
 	server := httptest.NewServer(http.HandlerFunc(w.serveCloud))
 	t.Cleanup(func() { server.Close(); sim.Close() })
 	w.url = server.URL
+	w.client = newClient(t)
+	w.start()
+	return w
+}
+
+// newClient is an API server with these objects.
+func newClient(t testing.TB, objects ...client.Object) client.Client {
+	t.Helper()
 	scheme := testScheme(t)
 	builder := fake.NewClientBuilder().WithScheme(scheme).
 		// Nothing here applies server-side, so the tracker without managed fields, which is much
 		// faster, will do.
 		WithObjectTracker(clienttesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())).
-		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{})
+		WithStatusSubresource(&infrav1.SendanCluster{}, &infrav1.SendanMachine{}, &clusterv1.Cluster{}, &clusterv1.Machine{}).
+		WithObjects(objects...)
 	for _, index := range fieldIndexes() {
 		builder = builder.WithIndex(index.of, index.field, index.values)
 	}
-	w.client = builder.Build()
-	w.start()
-	return w
+	return builder.Build()
 }
 
 func testScheme(t testing.TB) *runtime.Scheme {
@@ -177,7 +189,7 @@ func (w *world) start() {
 		Polling: cloud.PollingOptions{Jitter: -1},
 	})
 	p := &process{sessions: sessions}
-	kube := interceptor.NewClient(w.client.(client.WithWatch), p.mortal())
+	kube := interceptor.NewClient(w.client.(client.WithWatch), w.through(p))
 	inventory := NewInventoryEvents(w.client, sessions)
 	inventory.sinks = append(inventory.sinks, func(changes []cloud.Change) {
 		if w.process != p {
@@ -194,36 +206,49 @@ func (w *world) start() {
 	})
 	sessions.OnNewInventory(func(i *cloud.Inventory) { p.open = append(p.open, i) })
 	identities := &Identities{Client: w.client, Secrets: w.client, Sessions: sessions}
-	recorder := events.NewFakeRecorder(10_000)
-	p.clusters = &SendanClusterReconciler{Client: kube, Clouds: identities, Recorder: recorder, Clock: w.clock}
-	p.machines = &SendanMachineReconciler{Client: kube, Clouds: identities, Recorder: recorder, Clock: w.clock}
+	w.told = events.NewFakeRecorder(10_000)
+	p.clusters = &SendanClusterReconciler{Client: kube, Clouds: identities, Recorder: w.told, Clock: w.clock}
+	p.machines = &SendanMachineReconciler{Client: kube, Clouds: identities, Recorder: w.told, Clock: w.clock}
 	w.process = p
 	w.running.Store(p)
-	w.pending, w.due, w.versions = nil, map[work]time.Time{}, map[string]string{}
+	w.pending, w.due, w.versions, w.stale = nil, map[work]time.Time{}, map[string]string{}, nil
 	w.resync = w.clock.Now().Add(resyncPeriod)
 }
 
-// serveCloud is the way to the simulated cloud. When the process is to die, its call takes effect but
-// the reply reaches nobody, and nothing that the dead process still tries gets through.
+// serveCloud is the way to the simulated cloud. Nothing that a dead process still tries gets through.
 func (w *world) serveCloud(rw http.ResponseWriter, r *http.Request) {
 	process := w.running.Load()
 	if process.dead.Load() {
 		panic(http.ErrAbortHandler)
 	}
 	w.sent.add(r)
-	if n := w.requests.Add(1); n == w.killAt.Load() {
-		w.sim.ServeHTTP(httptest.NewRecorder(), r)
-		process.dead.Store(true)
-		panic(http.ErrAbortHandler)
+	n := w.requests.Add(1)
+	if plan := w.plan.Load(); plan != nil {
+		if b := (*plan)(n, r); b.strike != nil {
+			b.strike(w, rw, r)
+			return
+		}
 	}
 	w.sim.ServeHTTP(rw, r)
 }
 
 var errDead = errors.New("the process is dead")
 
-// mortal lets a dead process write nothing to Kubernetes.
-func (p *process) mortal() interceptor.Funcs {
+// through is how a process sees Kubernetes: by a cache that may be stale. A dead one writes nothing.
+func (w *world) through(p *process) interceptor.Funcs {
 	return interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if w.stale != nil {
+				return w.stale.Get(ctx, key, obj, opts...)
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if w.stale != nil {
+				return w.stale.List(ctx, list, opts...)
+			}
+			return c.List(ctx, list, opts...)
+		},
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 			if p.dead.Load() {
 				return errDead

@@ -51,7 +51,13 @@ func (w *writer) carryOut(ctx context.Context, session *cloud.Session, obj owner
 	for range maxRounds {
 		now := w.clock.Now()
 		steps = plan(attempts{notes: notes, snapshot: session.Inventory().Snapshot(), now: now})
-		actions := dueActions(steps, carriedOut, now)
+		actions, ineffective := dueActions(steps, carriedOut)
+		if len(ineffective) > 0 {
+			for _, a := range ineffective {
+				notes = noteFailure(notes, a, errIneffective(), now)
+			}
+			continue
+		}
 		if len(actions) == 0 {
 			break
 		}
@@ -82,20 +88,23 @@ func currentNotes(obj owner) []infrav1.Attempt {
 	return slices.DeleteFunc(notes, func(n infrav1.Attempt) bool { return n.Outcome == infrav1.AttemptRefused })
 }
 
-// dueActions are the plan's actions. One that was carried out a moment ago and is wanted again has
-// had no effect that the inventory shows: it has to wait, or it would be a loop.
-func dueActions(steps []step, carriedOut map[string]bool, now time.Time) []action {
-	var due []action
-	for i := range steps {
-		for _, a := range steps[i].actions {
-			if !carriedOut[a.key] {
+// dueActions are the plan's actions, and those that were carried out a moment ago and are wanted again: they had no effect that the
+// inventory shows. They are noted as failures, in the status since this process may end, or they would be made again and again.
+func dueActions(steps []step, carriedOut map[string]bool) (due, ineffective []action) {
+	for _, s := range steps {
+		for _, a := range s.actions {
+			if carriedOut[a.key] {
+				ineffective = append(ineffective, a)
+			} else {
 				due = append(due, a)
-			} else if steps[i].retryAt.IsZero() {
-				steps[i].retryAt = now.Add(ineffectiveRecheck)
 			}
 		}
 	}
-	return due
+	return due, ineffective
+}
+
+func errIneffective() error {
+	return cloud.Errorf(cloud.Conflict, "the cloud took the call, and its lists do not show what it did")
 }
 
 // storeNotes writes ahead which objects are about to be made. The write fails on a stale object,
