@@ -35,8 +35,10 @@ type Inventory struct {
 
 	mu sync.Mutex
 	// writes counts our own writes, to tell which of them a listing cannot know of.
-	writes         uint64
-	kinds          map[Kind]*kindState
+	writes uint64
+	kinds  map[Kind]*kindState
+	// confirmed is until when a person has confirmed that what is missing is gone.
+	confirmed      time.Time
 	subscribers    map[int]func([]Change)
 	lastSubscriber int
 	// news are changes not yet delivered; one goroutine at a time delivers them.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 var ofC1 = Mark{Cluster: "c1"}
@@ -383,32 +385,40 @@ func TestObjectsOfAnotherProjectAreIgnored(t *testing.T) {
 	}
 }
 
-func TestAMassDisappearanceIsHeldUntilItIsConfirmedTwice(t *testing.T) {
+func TestAMassDisappearanceIsHeldUntilAPersonConfirmsIt(t *testing.T) {
 	cloud := newStoreCloud(t)
 	for n := range 20 {
 		cloud.put(portsPath, cloud.port(fmt.Sprintf("p%02d", n)))
 	}
 	session := cloud.poller(t)
-	known := func() int { return len(session.Inventory().Snapshot().PortsOf(ofC1)) }
+	inventory := session.Inventory()
+	known := func() int { return len(inventory.Snapshot().PortsOf(ofC1)) }
+	suspected := func() float64 {
+		return testutil.ToFloat64(inventory.metrics.metrics.missing.WithLabelValues(session.cloud(), string(KindPort)))
+	}
+	inventory.ConfirmMissing(cloud.fake.Now()) // of something else, long ago
 	cloud.clear(portsPath)
-	before := session.Inventory().Snapshot().ListedAt(KindPort)
+	before := inventory.Snapshot().ListedAt(KindPort)
 	cloud.pollAfter(t, session, 10*time.Minute)
-	wantClass(t, session.Inventory().Snapshot().Suspicious(KindPort), Suspicious, "20 of 20 ports", "kept")
-	if got := session.Inventory().Snapshot().ListedAt(KindPort); got != before {
+	wantClass(t, inventory.Snapshot().Suspicious(KindPort), Suspicious, "20 of 20 ports", "kept")
+	if got := inventory.Snapshot().ListedAt(KindPort); got != before {
 		t.Error("a suspicious listing counts as complete")
 	}
-	session.Inventory().Require(KindPort, cloud.fake.Now())
-	cloud.pollAfter(t, session, 2*time.Second) // too soon to count, and not worth a call
-	cloud.pollAfter(t, session, time.Minute)   // the first confirmation
-	if known() != 20 {
-		t.Fatalf("%d ports are left before the second confirmation", known())
+	inventory.Require(KindPort, cloud.fake.Now())
+	cloud.pollAfter(t, session, 2*time.Second) // too soon to be worth a call
+	for range 60 {
+		cloud.pollAfter(t, session, time.Minute)
 	}
-	cloud.pollAfter(t, session, time.Minute) // the second one
-	if known() != 0 || session.Inventory().Snapshot().Suspicious(KindPort) != nil {
-		t.Errorf("%d ports are kept although their absence is confirmed", known())
+	if known() != 20 || suspected() != 20 {
+		t.Fatalf("%d ports are left after an hour in which nobody confirmed anything, the metric says that %v are missing", known(), suspected())
 	}
-	if got := cloud.lists(portsPath); got != 4 {
-		t.Errorf("%d listings, want 4", got)
+	if got := cloud.lists(portsPath); got != 2+60 {
+		t.Errorf("%d listings, want one a minute", got)
+	}
+	inventory.ConfirmMissing(cloud.fake.Now())
+	cloud.pollAfter(t, session, time.Minute)
+	if known() != 0 || inventory.Snapshot().Suspicious(KindPort) != nil || suspected() != 0 {
+		t.Errorf("%d ports are kept although their absence is confirmed, the metric says that %v are missing", known(), suspected())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 // inventoryMetrics are shared by all inventories of a process.
 type inventoryMetrics struct {
 	objects  *prometheus.GaugeVec
+	missing  *prometheus.GaugeVec
 	duration *prometheus.HistogramVec
 	success  *prometheus.GaugeVec
 }
@@ -20,6 +21,10 @@ func newInventoryMetrics(registerer prometheus.Registerer) *inventoryMetrics {
 		objects: register(registerer, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sendan_cloud_inventory_objects",
 			Help: "Objects known, ours and others', summed over the projects in use.",
+		}, labels)),
+		missing: register(registerer, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sendan_cloud_inventory_suspicious_objects",
+			Help: "Objects of ours that are missing from the cloud's list, so many at once that they are kept as if they were there.",
 		}, labels)),
 		duration: register(registerer, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "sendan_cloud_inventory_poll_duration_seconds",
@@ -35,7 +40,7 @@ func newInventoryMetrics(registerer prometheus.Registerer) *inventoryMetrics {
 
 // of is one inventory's share in the metrics of a cloud.
 func (m *inventoryMetrics) of(cloud string) *inventoryGauges {
-	return &inventoryGauges{metrics: m, cloud: cloud, counted: map[Kind]int{}}
+	return &inventoryGauges{metrics: m, cloud: cloud, counted: map[Kind]int{}, suspected: map[Kind]int{}}
 }
 
 // inventoryGauges is one inventory's share. Projects of one cloud share its gauges, so each adds and
@@ -44,9 +49,10 @@ type inventoryGauges struct {
 	metrics *inventoryMetrics
 	cloud   string
 
-	mu      sync.Mutex
-	counted map[Kind]int
-	closed  bool
+	mu        sync.Mutex
+	counted   map[Kind]int
+	suspected map[Kind]int
+	closed    bool
 }
 
 func (g *inventoryGauges) count(snapshot *Snapshot) {
@@ -61,6 +67,17 @@ func (g *inventoryGauges) count(snapshot *Snapshot) {
 			g.counted[kind] = table.count
 		}
 	}
+}
+
+// suspect tells how many objects of a kind are kept although they are missing.
+func (g *inventoryGauges) suspect(kind Kind, missing int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || missing == g.suspected[kind] {
+		return
+	}
+	g.metrics.missing.WithLabelValues(g.cloud, string(kind)).Add(float64(missing - g.suspected[kind]))
+	g.suspected[kind] = missing
 }
 
 func (g *inventoryGauges) listed(kind Kind, took time.Duration, succeeded bool, now time.Time) {
@@ -82,5 +99,8 @@ func (g *inventoryGauges) forget() {
 	g.closed = true
 	for kind, count := range g.counted {
 		g.metrics.objects.WithLabelValues(g.cloud, string(kind)).Sub(float64(count))
+	}
+	for kind, count := range g.suspected {
+		g.metrics.missing.WithLabelValues(g.cloud, string(kind)).Sub(float64(count))
 	}
 }

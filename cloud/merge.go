@@ -8,22 +8,29 @@ import (
 // Law: a suspicious absence is not a deletion. A listing that misses more than suspiciousLoss of our
 // objects, and more than half of them, is more likely a wrong project, a policy or a broken cell.
 const (
-	suspiciousLoss       = 10
-	confirmationsNeeded  = 2
-	confirmationInterval = time.Minute
+	suspiciousLoss = 10
+	// suspicionInterval is how often such objects are looked for.
+	suspicionInterval = time.Minute
 )
 
-// suspicion is a mass disappearance that waits to be confirmed.
+// suspicion is a mass disappearance that nobody has confirmed.
 type suspicion struct {
-	missing       int
-	of            int
-	confirmations int
-	counted       time.Time // when the last listing that counts began
+	missing int
+	of      int
+	// began and listed are when the first and the last listing that missed them began.
+	began, listed time.Time
 }
 
 func (s *suspicion) err(kind Kind) error {
-	return Errorf(Suspicious, "%d of %d %ss of ours are missing from the cloud's list at once; they are kept until %d more lists, %s apart, miss them too (%d so far)",
-		s.missing, s.of, kind, confirmationsNeeded, confirmationInterval, s.confirmations)
+	return Errorf(Suspicious, "%d of %d %ss of ours are missing from the cloud's list at once; they are kept as if they were there until they are back, or until a person confirms that they are gone",
+		s.missing, s.of, kind)
+}
+
+// ConfirmMissing is a person's word that what was missing at that time, so many objects at once that they were kept, is really gone.
+func (i *Inventory) ConfirmMissing(at time.Time) {
+	i.mu.Lock()
+	i.confirmed = latest(i.confirmed, at)
+	i.mu.Unlock()
 }
 
 // differences is what a listing says against what was known when it began.
@@ -58,7 +65,7 @@ func (i *Inventory) merge(request listRequest, objects []object) {
 				missing = append(missing, o)
 			}
 		}
-		trusted := state.judge(request, missing, e.next)
+		trusted := state.judge(request, missing, e.next, i.confirmed)
 		if trusted {
 			for _, o := range missing {
 				e.remove(request.kind, o.id())
@@ -77,13 +84,15 @@ func (i *Inventory) merge(request listRequest, objects []object) {
 // lacks, so it does not count as complete.
 func (i *Inventory) note(e *edit, state *kindState, request listRequest) {
 	listing := Listing{Kind: request.kind, Began: e.next.listings[request.kind].Began}
+	missing := 0
 	if state.suspicion != nil {
-		listing.Suspicious = state.suspicion.err(request.kind)
+		listing.Suspicious, missing = state.suspicion.err(request.kind), state.suspicion.missing
 	} else if request.complete {
 		listing.Began = request.began
 		state.completed = request.began
 	}
 	e.next.listings[request.kind] = listing
+	i.metrics.suspect(request.kind, missing)
 }
 
 // compare finds what differs from the snapshot the listing began with.
@@ -147,7 +156,7 @@ func carryOver(old, now object, at time.Time) object {
 
 // judge decides whether objects missing from a complete listing are gone. The caller holds the
 // inventory's lock.
-func (k *kindState) judge(request listRequest, missing []object, snapshot *Snapshot) bool {
+func (k *kindState) judge(request listRequest, missing []object, snapshot *Snapshot, confirmed time.Time) bool {
 	if !request.complete {
 		return true // and nothing can be missing
 	}
@@ -163,15 +172,10 @@ func (k *kindState) judge(request listRequest, missing []object, snapshot *Snaps
 		return true
 	}
 	if k.suspicion == nil {
-		k.suspicion = &suspicion{missing: lost, of: ours, counted: request.began}
-		return false
+		k.suspicion = &suspicion{began: request.began}
 	}
-	k.suspicion.missing, k.suspicion.of = lost, ours
-	if request.began.Sub(k.suspicion.counted) >= confirmationInterval {
-		k.suspicion.counted = request.began
-		k.suspicion.confirmations++
-	}
-	if k.suspicion.confirmations < confirmationsNeeded {
+	k.suspicion.missing, k.suspicion.of, k.suspicion.listed = lost, ours, request.began
+	if !confirmed.After(k.suspicion.began) {
 		return false
 	}
 	k.suspicion = nil

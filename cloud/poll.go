@@ -155,7 +155,7 @@ func (k *kindState) wanted(options PollingOptions) time.Time {
 	}
 	if k.suspicion != nil {
 		// More haste would not make the missing objects any more certain.
-		return earliest(next, k.suspicion.counted.Add(confirmationInterval))
+		return earliest(next, k.suspicion.listed.Add(suspicionInterval))
 	}
 	if !k.required.IsZero() && !k.completed.After(k.required) {
 		next = earliest(next, latest(k.required.Add(time.Nanosecond), k.refreshed.Add(options.Building)))

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -353,6 +354,63 @@ func TestNothingIsReleasedWhileTheCredentialsLeadToAnotherProject(t *testing.T) 
 	w.setClouds(string(w.sim.CloudsYAML(w.url, "sim")))
 	w.run("all gone", 20*time.Minute, w.allGone)
 	assertNothingLeft(t, w)
+}
+
+func TestObjectsThatVanishAtOnceHoldTheClusterUntilAPersonConfirmsIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must(w.sim.SetQuota("demo", "instances", 20))
+	w.must(w.sim.SetQuota("demo", "cores", 200))
+	w.must(w.sim.SetQuota("demo", "ram", 1<<20))
+	w.addCluster("tenant", "one")
+	for i := range 12 {
+		w.addMachine("tenant", "one", fmt.Sprint("one-worker-", i))
+	}
+	w.run("all ready", 20*time.Minute, w.allReady)
+	w.pass(time.Minute)
+	empty := plan(func(_ int64, r *http.Request) blow {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/v2.0/ports") {
+			return blow{}
+		}
+		return blow{name: "empty", strike: func(_ *world, rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Type", "application/json")
+			_, _ = rw.Write([]byte(`{"ports": []}`))
+		}}
+	})
+	w.plan.Store(&empty)
+	isHeld := func() bool {
+		return w.condition(w.cluster("tenant", "one"), infrav1.IdentityReadyCondition).Reason == infrav1.SuspiciousReason
+	}
+	w.run("held", time.Hour, isHeld)
+	w.resetCalls()
+	w.pass(3 * time.Hour)
+	if !isHeld() {
+		t.Error("it is not held any more, although nobody confirmed anything")
+	}
+	for _, call := range w.sim.CallLog() {
+		if call.Method != http.MethodGet && !strings.HasSuffix(call.URL, "/v3/auth/tokens") {
+			t.Errorf("meanwhile it called %s %s", call.Method, call.URL)
+		}
+	}
+	warnings := 0
+	for len(w.told.Events) > 0 {
+		if strings.HasPrefix(<-w.told.Events, "Warning Suspicious 12 of 12 ports of ours are missing") {
+			warnings++
+		}
+	}
+	wantEqual(t, "Events of it", warnings, 1)
+
+	c := w.cluster("tenant", "one")
+	c.Annotations[infrav1.MissingConfirmedAnnotation] = w.clock.Now().Add(time.Hour).Format(time.RFC3339)
+	w.must(w.client.Update(context.Background(), c))
+	w.pass(10 * time.Minute)
+	if !isHeld() {
+		t.Error("somebody confirmed what has not happened yet")
+	}
+	c = w.cluster("tenant", "one")
+	c.Annotations[infrav1.MissingConfirmedAnnotation] = w.clock.Now().Format(time.RFC3339)
+	w.must(w.client.Update(context.Background(), c))
+	w.run("released", 10*time.Minute, func() bool { return !isHeld() })
 }
 
 func TestReadyOutlivesARestartOfTheManager(t *testing.T) {

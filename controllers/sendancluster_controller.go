@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
@@ -123,6 +124,7 @@ func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *
 	if trouble != nil {
 		return r.untrusted(ctx, obj, trouble)
 	}
+	r.confirmMissing(session, obj)
 	in, err := r.gather(ctx, session, cluster, obj)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -144,6 +146,14 @@ func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *
 		setConditions(obj, steps, clusterReadyConditions, in.now)
 		setClusterStatus(*in, steps)
 	})
+}
+
+// confirmMissing passes on a person's word. One about the future would be one about everything that ever vanishes.
+func (r *SendanClusterReconciler) confirmMissing(session *cloud.Session, obj *infrav1.SendanCluster) {
+	at, err := time.Parse(time.RFC3339, obj.Annotations[infrav1.MissingConfirmedAnnotation])
+	if err == nil && !at.After(r.Clock.Now()) {
+		session.Inventory().ConfirmMissing(at)
+	}
 }
 
 // untrusted tells why there is no session to work with.
@@ -168,6 +178,7 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 		s := identityStep(infrav1.IdentityReadyCondition, trouble, r.Clock.Now())
 		return r.finish(ctx, obj, []step{s}, func() { setDeleting(obj, s) })
 	}
+	r.confirmMissing(session, obj)
 	machines, err := machinesOf(ctx, r.Client, obj)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -213,7 +224,14 @@ func (r *SendanClusterReconciler) writer() *writer {
 
 // finish stores what was concluded and says when to look again.
 func (r *SendanClusterReconciler) finish(ctx context.Context, obj *infrav1.SendanCluster, steps []step, change func()) (ctrl.Result, error) {
-	return requeue(patient(obj, steps, r.Clock.Now()), r.Clock.Now()), patchStatus(ctx, r.Client, obj, change)
+	before := conditions.GetReason(obj, infrav1.IdentityReadyCondition)
+	if err := patchStatus(ctx, r.Client, obj, change); err != nil {
+		return ctrl.Result{}, err
+	}
+	if now := conditions.Get(obj, infrav1.IdentityReadyCondition); now != nil && now.Reason == infrav1.SuspiciousReason && now.Reason != before {
+		r.writer().event(obj, corev1.EventTypeWarning, now.Reason, "%s", now.Message)
+	}
+	return requeue(patient(obj, steps, r.Clock.Now()), r.Clock.Now()), nil
 }
 
 // release lets the object go.

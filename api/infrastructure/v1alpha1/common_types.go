@@ -15,6 +15,14 @@ const (
 	// not used: their empty project would read as if everything had been deleted.
 	ProjectAnnotation = "infrastructure.cluster.x-k8s.io/sendan-project"
 
+	// DeletionProtectionAnnotation, on a Cluster or a SendanCluster, keeps it from being deleted. Its value is for people: it may
+	// say why.
+	DeletionProtectionAnnotation = "infrastructure.cluster.x-k8s.io/sendan-deletion-protection"
+
+	// MissingConfirmedAnnotation, on a SendanCluster, is a person's word that objects of its project which vanished at once, so that
+	// they were kept, are really gone. Its value is the time, in RFC 3339: what vanishes later is kept again.
+	MissingConfirmedAnnotation = "infrastructure.cluster.x-k8s.io/sendan-missing-confirmed"
+
 	// ClusterFinalizer lets the controller remove the cluster's cloud objects first.
 	ClusterFinalizer = "sendancluster.infrastructure.cluster.x-k8s.io"
 	// MachineFinalizer lets the controller remove the machine's cloud objects first.
