@@ -11,7 +11,7 @@ import (
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 )
 
-// +kubebuilder:webhook:verbs=create;update,path=/validate-infrastructure-cluster-x-k8s-io-v1alpha1-sendancluster,mutating=false,failurePolicy=fail,matchPolicy=Equivalent,groups=infrastructure.cluster.x-k8s.io,resources=sendanclusters,versions=v1alpha1,name=validation.sendancluster.infrastructure.cluster.x-k8s.io,sideEffects=None,admissionReviewVersions=v1
+// +kubebuilder:webhook:verbs=create;update;delete,path=/validate-infrastructure-cluster-x-k8s-io-v1alpha1-sendancluster,mutating=false,failurePolicy=fail,matchPolicy=Equivalent,groups=infrastructure.cluster.x-k8s.io,resources=sendanclusters,versions=v1alpha1,name=validation.sendancluster.infrastructure.cluster.x-k8s.io,sideEffects=None,admissionReviewVersions=v1
 
 type clusterValidator struct{ reader client.Reader }
 
@@ -35,7 +35,10 @@ func (v clusterValidator) ValidateUpdate(ctx context.Context, old, updated *infr
 }
 
 // ValidateDelete implements [admission.Validator].
-func (clusterValidator) ValidateDelete(context.Context, *infrav1.SendanCluster) (admission.Warnings, error) {
+func (v clusterValidator) ValidateDelete(ctx context.Context, cluster *infrav1.SendanCluster) (admission.Warnings, error) {
+	if wrong := refuseDeletionOf(ctx, v.reader, cluster); wrong != nil {
+		return nil, refuse("SendanCluster", cluster, field.ErrorList{wrong})
+	}
 	return nil, nil
 }
 

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"fmt"
 
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -15,6 +16,7 @@ func SetupWithManager(mgr ctrl.Manager) error {
 	// Uncached: a decision that turns on other objects must not miss the one written just before.
 	reader := mgr.GetAPIReader()
 	for kind, serve := range map[string]func() error{
+		"Cluster":               validate(mgr, &clusterv1.Cluster{}, deletionValidator{}),
 		"SendanCluster":         validate(mgr, &infrav1.SendanCluster{}, clusterValidator{reader: reader}),
 		"SendanClusterTemplate": validate(mgr, &infrav1.SendanClusterTemplate{}, clusterTemplateValidator{}),
 		"SendanMachine":         validate(mgr, &infrav1.SendanMachine{}, machineValidator{}),
