@@ -2,7 +2,7 @@
 //
 // Cluster API's ClusterCache keeps a connection, the kinds and a watch of each cluster: 0.7 MiB, more than a gigabyte for 1,500
 // clusters. That is the right price for a controller that must act on every event. The fleet manager compares what is there with
-// what should be, now and then, and keeps nothing in between but how to get in.
+// what should be, now and then, and keeps a client without a connection in between.
 package visit
 
 import (
@@ -49,9 +49,8 @@ func New(secrets client.Reader, scheme *runtime.Scheme, userAgent string) *Visit
 
 // door is how to get into a cluster.
 type door struct {
-	config *rest.Config
-	// tls has the certificates, and the last session, so that the next handshake is a cheap one. It is nil for plain HTTP.
-	tls *tls.Config
+	client    client.Client
+	transport *http.Transport
 }
 
 // Visit connects to a Cluster's API server when the look makes its first request, and leaves after it. The client must not be used
@@ -62,7 +61,8 @@ func (v *Visitor) Visit(ctx context.Context, cluster client.ObjectKey, look func
 	if err != nil {
 		return err
 	}
-	if err := v.enter(ctx, d, look); err != nil {
+	defer d.transport.CloseIdleConnections()
+	if err := look(ctx, d.client); err != nil {
 		v.doors.Delete(cluster)
 		return err
 	}
@@ -86,43 +86,47 @@ func (v *Visitor) door(ctx context.Context, cluster client.ObjectKey) (*door, er
 		return nil, fmt.Errorf("the kubeconfig of cluster %s wants a program to be run to log in; give it a certificate or a token", cluster)
 	}
 	config.UserAgent, config.Timeout = v.userAgent, requestTimeout
-	d := &door{config: config}
-	if d.tls, err = rest.TLSConfigFor(config); err != nil {
-		return nil, fmt.Errorf("read the certificates in the kubeconfig of cluster %s: %w", cluster, err)
-	}
-	if d.tls != nil {
-		d.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	d, err := v.newDoor(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the kubeconfig of cluster %s: %w", cluster, err)
 	}
 	return d, nil
 }
 
-func (v *Visitor) enter(ctx context.Context, d *door, look func(context.Context, client.Client) error) error {
-	transport := d.transport()
-	defer transport.CloseIdleConnections()
-	wrapped, err := rest.HTTPWrappersForConfig(d.config, transport)
+func (v *Visitor) newDoor(config *rest.Config) (*door, error) {
+	transport, err := newTransport(config)
 	if err != nil {
-		return fmt.Errorf("log in: %w", err)
+		return nil, err
 	}
-	httpClient := &http.Client{Transport: wrapped, Timeout: d.config.Timeout}
-	own, err := apiutil.NewDynamicRESTMapper(d.config, httpClient)
+	wrapped, err := rest.HTTPWrappersForConfig(config, transport)
 	if err != nil {
-		return fmt.Errorf("prepare to ask for kinds: %w", err)
+		return nil, err
 	}
-	tenant, err := client.New(d.config, client.Options{HTTPClient: httpClient, Scheme: v.scheme, Mapper: mapper{own, &v.kinds}})
+	httpClient := &http.Client{Transport: wrapped, Timeout: config.Timeout}
+	own, err := apiutil.NewDynamicRESTMapper(config, httpClient)
 	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
+		return nil, err
 	}
-	return look(ctx, tenant)
+	made, err := client.New(config, client.Options{HTTPClient: httpClient, Scheme: v.scheme, Mapper: mapper{own, &v.kinds}})
+	return &door{made, transport}, err
 }
 
-// transport is a new one, unlike client-go's, which are kept for as long as there may be a use for them.
-func (d *door) transport() *http.Transport {
+// newTransport is not one of client-go's, since connections of those cannot be closed. It remembers the last TLS session, so that
+// the next handshake is a cheap one.
+func newTransport(config *rest.Config) (*http.Transport, error) {
+	certificates, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, err
+	}
+	if certificates != nil { // else it is plain HTTP
+		certificates.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	}
 	proxy := http.ProxyFromEnvironment
-	if d.config.Proxy != nil {
-		proxy = d.config.Proxy
+	if config.Proxy != nil {
+		proxy = config.Proxy
 	}
 	return &http.Transport{
 		Proxy: proxy, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig: d.tls.Clone(), TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true, DisableCompression: d.config.DisableCompression,
-	}
+		TLSClientConfig: certificates, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true, DisableCompression: config.DisableCompression,
+	}, nil
 }
