@@ -15,7 +15,7 @@ const name = "fleet-manager"
 
 // gcPercent spends processor time, of which a settled manager needs little, to save memory, most of which is what caches keep.
 // The environment variable GOGC takes precedence.
-const gcPercent = 30
+const gcPercent = 50
 
 func main() {
 	if os.Getenv("GOGC") == "" {

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -95,7 +94,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 		return fmt.Errorf("add the index %s: %w", membersByAddon, err)
 	}
 	r := &reconciler{
-		Options: options, client: mgr.GetClient(), reads: reads{cached: mgr.GetClient(), live: mgr.GetAPIReader()},
+		Options: options, client: mgr.GetClient(), reads: reads{cached: mgr.GetClient(), live: mgr.GetAPIReader(), metadata: mgr.GetCache()},
 		recorder: mgr.GetEventRecorder("sendan"),
 	}
 	if err := r.setUp(mgr); err != nil {
@@ -124,11 +123,10 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.client.Get(ctx, request.NamespacedName, member); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err) // its creation is an event
 	}
-	in, err := r.reads.gather(ctx, cluster)
+	addons, again, err := r.carryOut(ctx, cluster, member.Status.Addons)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	addons, again := r.carryOut(ctx, cluster, member.Status.Addons, Plan(in))
 	if err := r.write(ctx, member, fit(addons)); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -136,33 +134,45 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 }
 
 // carryOut returns how the add-ons do and when to look again; never, if only an event can help.
-func (r *reconciler) carryOut(ctx context.Context, cluster *clusterv1.Cluster, before []fleetv1.MemberAddon, intent Intent) ([]fleetv1.MemberAddon, time.Duration) {
-	if intent.Hold != "" {
-		return keep(before, intent, intent.Hold), 0
+func (r *reconciler) carryOut(ctx context.Context, cluster *clusterv1.Cluster, before []fleetv1.MemberAddon) ([]fleetv1.MemberAddon, time.Duration, error) {
+	in, err := r.reads.gather(ctx, cluster)
+	if err != nil {
+		return nil, 0, err
 	}
-	if !ptr.Deref(cluster.Status.Initialization.ControlPlaneInitialized, false) {
-		return keep(before, intent, "the control plane is not initialized yet"), 0
+	inputs, err := r.reads.fingerprint(ctx, in)
+	if err != nil {
+		return nil, 0, err
 	}
-	var found known
 	inTime, cancel := context.WithTimeout(ctx, r.ClusterTimeout)
 	defer cancel()
 	key := client.ObjectKeyFromObject(cluster)
-	err := r.Visit(inTime, key, func(ctx context.Context, tenant client.Client) (err error) {
-		found, err = r.look(ctx, key, tenant, intent)
-		return err
-	})
+	isTrue, silence := r.glance(inTime, key, inputs)
+	if isTrue {
+		last := r.lastKnown(key)
+		return last.addons, r.untilGlance(last), nil
+	}
+	intent, err := r.reads.plan(ctx, in)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case intent.Hold != "":
+		return keep(before, intent, intent.Hold), 0, nil
+	case !ptr.Deref(cluster.Status.Initialization.ControlPlaneInitialized, false):
+		return keep(before, intent, "the control plane is not initialized yet"), 0, nil
+	}
+	err = silence
+	if err == nil {
+		err = r.pass(inTime, key, inputs, intent)
+	}
 	switch {
 	case isSilence(err):
 		ctrl.LoggerFrom(ctx).Info("The cluster does not answer", "error", err.Error())
-		return keep(before, intent, unreachable(before, r.lastAnswer(key))), min(retry, r.Recheck)
+		return keep(before, intent, unreachable(before, r.lastAnswer(key))), min(retry, r.Recheck), nil
 	case err != nil:
-		return keep(before, intent, fmt.Sprintf("add-ons cannot be applied: %s; it is tried again every %s", err, retry)), min(retry, r.Recheck)
-	case found.isIncomplete:
-		return found.addons, kindsAppear
-	case isSettled(found.addons):
-		return found.addons, wait.Jitter(min(glance, r.Recheck), 0.2)
+		return keep(before, intent, fmt.Sprintf("add-ons cannot be applied: %s; it is tried again every %s", err, retry)), min(retry, r.Recheck), nil
 	}
-	return found.addons, wait.Jitter(min(soon, r.Recheck), 0.2)
+	last := r.lastKnown(key)
+	return last.addons, r.untilGlance(last), nil
 }
 
 // write patches status.addons alone, and only if it changed: a merge patch that names no other field can neither lose what

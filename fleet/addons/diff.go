@@ -53,11 +53,15 @@ func Diff(ctx context.Context, options DiffOptions) ([]Change, error) {
 	if err := options.Management.Get(ctx, options.Cluster, cluster); err != nil {
 		return nil, fmt.Errorf("get Cluster %s: %w", options.Cluster, err)
 	}
-	in, err := reads{cached: options.Management, live: options.Management}.gather(ctx, cluster)
+	look := reads{cached: options.Management, live: options.Management}
+	in, err := look.gather(ctx, cluster)
 	if err != nil {
 		return nil, err
 	}
-	intent := Plan(in)
+	intent, err := look.plan(ctx, in)
+	if err != nil {
+		return nil, err
+	}
 	if intent.Hold != "" {
 		return []Change{{Action: Failing, Text: intent.Hold}}, nil
 	}

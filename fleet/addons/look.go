@@ -3,11 +3,13 @@ package addons
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
@@ -17,31 +19,51 @@ import (
 // not due, it is still true.
 type known struct {
 	outcome
-	intent    string
+	// inputs that the pass was planned with.
+	inputs string
+	// kinds of workloads that the cluster is to have, and the versions of those that it had.
+	kinds     []string
 	workloads string
 	passDue   time.Time
 	answered  time.Time
 }
 
-// look makes a pass over the cluster if there is a reason to. Versions of workloads are read before it: what changes during the
-// pass is a reason for the next one.
-func (r *reconciler) look(ctx context.Context, cluster client.ObjectKey, tenant client.Client, intent Intent) (known, error) {
-	workloads, err := versionsOfWorkloads(ctx, tenant, intent)
-	if err != nil {
-		return known{}, err
-	}
-	now := r.Clock.Now()
+// glance says whether what is known of the cluster is still true. It costs one request for each kind of workload.
+func (r *reconciler) glance(ctx context.Context, cluster client.ObjectKey, inputs string) (bool, error) {
 	last := r.lastKnown(cluster)
-	last.answered = now
-	if last.intent != intent.text() || last.workloads != workloads || !now.Before(last.passDue) {
-		result, err := carryOut(ctx, tenant, intent)
-		if err != nil {
-			return known{}, err
-		}
-		last = known{outcome: result, intent: intent.text(), workloads: workloads, passDue: now.Add(r.untilPass(result)), answered: now}
+	if last.inputs != inputs || !r.Clock.Now().Before(last.passDue) {
+		return false, nil
 	}
-	r.known.Store(cluster, last)
-	return last, nil
+	isTrue := false
+	err := r.Visit(ctx, cluster, func(ctx context.Context, tenant client.Client) error {
+		workloads, err := versionsOfWorkloads(ctx, tenant, last.kinds)
+		isTrue = err == nil && workloads == last.workloads
+		return err
+	})
+	if err == nil {
+		last.answered = r.Clock.Now()
+		r.known.Store(cluster, last)
+	}
+	return isTrue, err
+}
+
+// pass compares all that the cluster is to have. The versions of workloads are read before it: what changes during the pass is a
+// reason for the next one.
+func (r *reconciler) pass(ctx context.Context, cluster client.ObjectKey, inputs string, intent Intent) error {
+	now := r.Clock.Now()
+	made := known{inputs: inputs, kinds: intent.workloadKinds(), answered: now}
+	err := r.Visit(ctx, cluster, func(ctx context.Context, tenant client.Client) (err error) {
+		if made.workloads, err = versionsOfWorkloads(ctx, tenant, made.kinds); err != nil {
+			return err
+		}
+		made.outcome, err = carryOut(ctx, tenant, intent)
+		return err
+	})
+	if err == nil {
+		made.passDue = now.Add(r.untilPass(made.outcome))
+		r.known.Store(cluster, made)
+	}
+	return err
 }
 
 // untilPass is how long the outcome of a pass is trusted, if nothing is seen to change.
@@ -53,6 +75,17 @@ func (r *reconciler) untilPass(result outcome) time.Duration {
 		return r.Recheck
 	}
 	return min(retry, r.Recheck)
+}
+
+// untilGlance spreads the looks at clusters that were made at the same time.
+func (r *reconciler) untilGlance(last known) time.Duration {
+	switch {
+	case last.isIncomplete:
+		return kindsAppear
+	case isSettled(last.addons):
+		return wait.Jitter(min(glance, r.Recheck), 0.2)
+	}
+	return wait.Jitter(min(soon, r.Recheck), 0.2)
 }
 
 func (r *reconciler) lastKnown(cluster client.ObjectKey) known {
@@ -71,22 +104,17 @@ func (r *reconciler) lastAnswer(cluster client.ObjectKey) time.Time {
 	return r.Clock.Now()
 }
 
-// text is different for every intent that may make a difference in the cluster.
-func (i Intent) text() string {
-	var text strings.Builder
-	for _, addon := range i.Addons {
-		fmt.Fprintf(&text, "%q %q %q %q %q %t %q\n", addon.Name, addon.Version, addon.Digest, addon.Deletion, addon.DependsOn, addon.Suspended, addon.Problem)
-	}
-	return text.String()
+// workloadKinds are those of apps/v1 that add-ons have.
+func (i Intent) workloadKinds() []string {
+	return slices.DeleteFunc([]string{"DaemonSet", "Deployment", "StatefulSet"}, func(kind string) bool {
+		return !i.has(appsv1.SchemeGroupVersion.WithKind(kind))
+	})
 }
 
-// versionsOfWorkloads tells of every change of a workload of an add-on, its health included, for one request for each kind.
-func versionsOfWorkloads(ctx context.Context, tenant client.Client, intent Intent) (string, error) {
+// versionsOfWorkloads tells of every change of a workload of an add-on, its health included.
+func versionsOfWorkloads(ctx context.Context, tenant client.Client, kinds []string) (string, error) {
 	var text strings.Builder
-	for _, kind := range []string{"DaemonSet", "Deployment", "StatefulSet"} {
-		if !intent.has(appsv1.SchemeGroupVersion.WithKind(kind)) {
-			continue
-		}
+	for _, kind := range kinds {
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(kind + "List"))
 		if err := tenant.List(ctx, list, client.HasLabels{fleetv1.AddonLabel}); err != nil {
