@@ -196,5 +196,5 @@ func (s *Simulator) controlCloudsYAML(r *http.Request) (any, error) {
 	if region := r.URL.Query().Get("region"); region != "" {
 		account.Region = region
 	}
-	return account.CloudsYAML("http://"+r.Host, cloud), nil
+	return account.CloudsYAML(origin(r), cloud), nil
 }

@@ -38,7 +38,7 @@ func (c *call) decode(v any) error {
 
 // base is the URL under which the client reached a service: "http://host/compute".
 func (c *call) base(service string) string {
-	return "http://" + c.r.Host + "/" + service
+	return origin(c.r) + "/" + service
 }
 
 // reply is what a handler answers.
@@ -47,6 +47,14 @@ type reply struct {
 	// body becomes JSON; nil sends none. A func() any is called without the lock, for what may block.
 	body   any
 	header map[string]string
+}
+
+// origin is how the client reaches this server.
+func origin(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // noContent is the answer of most deletes.
@@ -164,7 +172,7 @@ func (rt *router) answer(r *http.Request, body []byte, key callKey, needsToken b
 // unauthenticated is what Keystone's middleware answers in front of every service.
 func (rt *router) unauthenticated(r *http.Request, requestID string) answer {
 	p := unauthorized()
-	p.header = map[string]string{"WWW-Authenticate": `Keystone uri="http://` + r.Host + `/identity"`}
+	p.header = map[string]string{"WWW-Authenticate": `Keystone uri="` + origin(r) + `/identity"`}
 	contentType, body := identityErrors(p, requestID)
 	return answer{status: p.status, contentType: contentType, body: body, header: p.header}
 }

@@ -448,7 +448,7 @@ func (k *identityService) list(c *call, collection string, views []fields) (repl
 		}
 	}
 	slices.SortStableFunc(views, func(a, b fields) int { return cmp.Compare(fmt.Sprint(a["id"]), fmt.Sprint(b["id"])) })
-	links := fields{"next": nil, "previous": nil, "self": "http://" + c.r.Host + c.r.URL.Path}
+	links := fields{"next": nil, "previous": nil, "self": origin(c.r) + c.r.URL.Path}
 	return reply{status: http.StatusOK, body: fields{collection: views, "links": links}}, nil
 }
 

@@ -24,7 +24,7 @@ func catalogServices() []catalogService {
 func catalogInterfaces() []string { return []string{"public", "internal", "admin"} }
 
 func (k *identityService) endpointViews(c *call, service catalogService, projectID string) []fields {
-	url := "http://" + c.r.Host + strings.ReplaceAll(service.path, "{project}", projectID)
+	url := origin(c.r) + strings.ReplaceAll(service.path, "{project}", projectID)
 	views := []fields{}
 	for _, region := range k.s.scenario.Regions {
 		for _, access := range catalogInterfaces() {

@@ -61,7 +61,7 @@ func page[T any](c *call, items []T, defaultLimit int, idOf func(T) string) (cut
 
 // selfURL is the request's own URL with another query.
 func selfURL(c *call, query url.Values) string {
-	return "http://" + c.r.Host + c.r.URL.Path + "?" + query.Encode()
+	return origin(c.r) + c.r.URL.Path + "?" + query.Encode()
 }
 
 // nextLinks is the value of a "<collection>_links" field.
