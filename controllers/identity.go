@@ -26,6 +26,8 @@ const (
 // CloudGetter gives the session of an identity reference, as seen from a namespace.
 type CloudGetter interface {
 	Session(ctx context.Context, namespace string, ref infrav1.IdentityReference) (*cloud.Session, error)
+	// Address is where its Keystone is, without a request to it; empty when the reference leads nowhere.
+	Address(ctx context.Context, namespace string, ref infrav1.IdentityReference) string
 }
 
 // Identities turns identity references into cloud sessions. It reads credentials where they are and
@@ -55,11 +57,7 @@ type parsedIdentity struct {
 
 // Session implements [CloudGetter].
 func (i *Identities) Session(ctx context.Context, namespace string, ref infrav1.IdentityReference) (*cloud.Session, error) {
-	secret, err := i.secretOf(ctx, namespace, ref)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := i.read(ctx, secret, ref.CloudName)
+	identity, err := i.identity(ctx, namespace, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +65,23 @@ func (i *Identities) Session(ctx context.Context, namespace string, ref infrav1.
 		identity = identity.WithRegion(ref.Region)
 	}
 	return i.Sessions.Get(ctx, identity)
+}
+
+// Address implements [CloudGetter].
+func (i *Identities) Address(ctx context.Context, namespace string, ref infrav1.IdentityReference) string {
+	identity, err := i.identity(ctx, namespace, ref)
+	if err != nil {
+		return "" // whoever wants a session is told
+	}
+	return identity.AuthURL
+}
+
+func (i *Identities) identity(ctx context.Context, namespace string, ref infrav1.IdentityReference) (cloud.Identity, error) {
+	secret, err := i.secretOf(ctx, namespace, ref)
+	if err != nil {
+		return cloud.Identity{}, err
+	}
+	return i.read(ctx, secret, ref.CloudName)
 }
 
 // errNotAllowed says that a namespace may not use an identity.

@@ -62,10 +62,13 @@ type SendanClusterReconciler struct {
 	Recorder         events.EventRecorder
 	Clock            clockwork.Clock
 	WatchFilterValue string
+
+	crowd *crowd
 }
 
 // SetupWithManager registers the controller and what wakes it.
 func (r *SendanClusterReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, inventory *InventoryEvents, options controller.Options) error {
+	r.crowd = newCrowd(options.MaxConcurrentReconciles)
 	scheme, log := mgr.GetScheme(), ctrl.LoggerFrom(ctx)
 	clusterGVK := infrav1.GroupVersion.WithKind("SendanCluster")
 	return ctrl.NewControllerManagedBy(mgr).
@@ -110,6 +113,11 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, obj, infrav1.ClusterFinalizer); err != nil || added {
 		return ctrl.Result{}, err
 	}
+	leave, isRoom := r.crowd.enter(r.Clouds.Address(ctx, obj.Namespace, obj.Spec.IdentityRef))
+	if !isRoom {
+		return lookForRoom(), nil
+	}
+	defer leave()
 	if obj.DeletionTimestamp.IsZero() {
 		return r.reconcileNormal(ctx, cluster, obj)
 	}

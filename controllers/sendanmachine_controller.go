@@ -48,10 +48,13 @@ type SendanMachineReconciler struct {
 	Recorder         events.EventRecorder
 	Clock            clockwork.Clock
 	WatchFilterValue string
+
+	crowd *crowd
 }
 
 // SetupWithManager registers the controller and what wakes it.
 func (r *SendanMachineReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, inventory *InventoryEvents, options controller.Options) error {
+	r.crowd = newCrowd(options.MaxConcurrentReconciles)
 	scheme, log := mgr.GetScheme(), ctrl.LoggerFrom(ctx)
 	clusterToMachines, err := util.ClusterToTypedObjectsMapper(mgr.GetClient(), &infrav1.SendanMachineList{}, scheme)
 	if err != nil {
@@ -150,6 +153,11 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, obj, infrav1.MachineFinalizer); err != nil || added {
 		return ctrl.Result{}, err
 	}
+	leave, isRoom := r.crowd.enter(r.Clouds.Address(ctx, obj.Namespace, identityOf(scope)))
+	if !isRoom {
+		return lookForRoom(), nil
+	}
+	defer leave()
 	if obj.DeletionTimestamp.IsZero() {
 		return r.reconcileNormal(ctx, scope)
 	}
