@@ -99,6 +99,15 @@ SEED      ?= 1
 test-exhaustive: ## Strike every call of a cluster's life in every way, and play SCHEDULES random schedules from SEED on; takes most of an hour
 	go test -count=1 -timeout 4h -run 'TestNoBlow|TestNoSchedule' ./controllers -exhaustive -schedules $(SCHEDULES) -seed $(SEED) -v | grep -Ev '^ *(---|===) (PASS|RUN|PAUSE|CONT|NAME)'
 
+# Of `make conformance`: -flavor, -image, -external-network, -load-balancer-provider, -limit, -report, -sweep.
+CONFORMANCE_FLAGS ?=
+
+.PHONY: conformance
+conformance: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
+conformance: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
+conformance: plane-tools ## Learn whether Sendan works with the cloud that OS_CLOUD names in clouds.yaml; makes and deletes servers there
+	go test -count=1 -v -timeout 3h -run '^TestConformance$$' ./test/conformance -cloud='$(OS_CLOUD)' $(CONFORMANCE_FLAGS)
+
 E2E_REPOSITORY = $(CURDIR)/_repository
 E2E_ARTIFACTS  = $(CURDIR)/_artifacts
 
