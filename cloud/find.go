@@ -17,6 +17,29 @@ func (s *Snapshot) FloatingIPByAddress(address string) *FloatingIP {
 	return nil
 }
 
+// The next three look at all objects of a kind, too. They are for the end of a cluster.
+
+// LoadBalancersOnNetwork are the project's load balancers, ours and others', whose ports are on a network.
+func (s *Snapshot) LoadBalancersOnNetwork(networkID string) []LoadBalancer {
+	return slices.DeleteFunc(all[LoadBalancer](s), func(lb LoadBalancer) bool {
+		port, known := s.Port(lb.VIPPortID)
+		return !known || port.NetworkID != networkID
+	})
+}
+
+// FloatingIPsOfPort are the project's floating IPs, ours and others', that lead to a port.
+func (s *Snapshot) FloatingIPsOfPort(portID string) []FloatingIP {
+	return slices.DeleteFunc(all[FloatingIP](s), func(ip FloatingIP) bool { return portID == "" || ip.PortID != portID })
+}
+
+// VolumesWith are the project's volumes, ours and others', with an entry of metadata.
+func (s *Snapshot) VolumesWith(key, value string) []Volume {
+	return slices.DeleteFunc(all[Volume](s), func(v Volume) bool {
+		found, there := v.Metadata[key]
+		return !there || found != value
+	})
+}
+
 // FindSecurityGroup finds the one security group of the project that matches. Fields left empty
 // match anything. None or several is a Config error that lists what there is.
 func (s *Snapshot) FindSecurityGroup(id, name string, tags []string) (SecurityGroup, error) {

@@ -20,8 +20,9 @@ func (w wireFloatingIP) object() object { return w.floatingIP() }
 
 func (w wireFloatingIP) floatingIP() FloatingIP {
 	return FloatingIP{
-		ID: w.ID, Mark: ParseMark(w.Description), Address: w.Address, FloatingNetworkID: w.FloatingNetworkID,
-		PortID: w.PortID, FixedIP: w.FixedIP, Status: w.Status, Tags: sorted(w.Tags),
+		ID: w.ID, Mark: ParseMark(w.Description), Description: w.Description, Address: w.Address,
+		FloatingNetworkID: w.FloatingNetworkID, PortID: w.PortID, FixedIP: w.FixedIP, Status: w.Status,
+		Tags: sorted(w.Tags), Created: w.Created.Time,
 	}
 }
 
@@ -45,14 +46,23 @@ func (s *Session) CreateFloatingIP(ctx context.Context, request FloatingIPReques
 
 // AssociateFloatingIP leads a floating IP to a port, or nowhere when portID is empty.
 func (s *Session) AssociateFloatingIP(ctx context.Context, id, portID string) (FloatingIP, error) {
-	body := map[string]any{"floatingip": map[string]any{"port_id": orNil(portID)}}
+	return s.oneFloatingIP(ctx, http.MethodPut, id, map[string]any{"floatingip": map[string]any{"port_id": orNil(portID)}})
+}
+
+// GetFloatingIP asks for one floating IP.
+func (s *Session) GetFloatingIP(ctx context.Context, id string) (FloatingIP, error) {
+	return s.oneFloatingIP(ctx, http.MethodGet, id, nil)
+}
+
+// oneFloatingIP makes a request that answers with the floating IP.
+func (s *Session) oneFloatingIP(ctx context.Context, method, id string, body any) (FloatingIP, error) {
 	var answer struct{ FloatingIP wireFloatingIP }
-	if err := s.send(ctx, networkService, http.MethodPut, "floatingips/"+id, body, &answer); err != nil {
+	if err := s.send(ctx, networkService, method, "floatingips/"+id, body, &answer); err != nil {
 		return FloatingIP{}, err
 	}
-	changed := answer.FloatingIP.floatingIP()
-	s.Inventory().observed(changed)
-	return changed, nil
+	seen := answer.FloatingIP.floatingIP()
+	s.Inventory().observed(seen)
+	return seen, nil
 }
 
 // DeleteFloatingIP gives a floating IP back.

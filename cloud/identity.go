@@ -53,6 +53,9 @@ func (i Identity) WithRegion(region string) Identity {
 	return i
 }
 
+// CACertPath is where clouds.yaml says that the certificate authority is, for whoever reads the file where it was written.
+func (i Identity) CACertPath() string { return i.caCertPath }
+
 // WithCACert is the identity with another PEM bundle, such as the key `cacert` of a Secret beside
 // its clouds.yaml. An empty bundle changes nothing.
 func (i Identity) WithCACert(pem []byte) Identity {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -70,9 +71,21 @@ type wireObject interface {
 
 // wireOwned are the fields every object has. Neutron and Octavia write both names of the project.
 type wireOwned struct {
-	ID        string `json:"id"`
-	ProjectID string `json:"project_id"`
-	TenantID  string `json:"tenant_id"`
+	ID        string   `json:"id"`
+	ProjectID string   `json:"project_id"`
+	TenantID  string   `json:"tenant_id"`
+	Created   wireTime `json:"created_at"`
+}
+
+// wireTime is a time of Neutron, Octavia or Cinder, of which the last two leave out that it is UTC. It is
+// zero where a cloud writes none, or in another way: nothing but an age depends on it.
+type wireTime struct{ time.Time }
+
+// UnmarshalJSON never fails.
+func (w *wireTime) UnmarshalJSON(data []byte) error {
+	text := strings.TrimSuffix(strings.Trim(string(data), `"`), "Z")
+	w.Time, _ = time.Parse("2006-01-02T15:04:05", text) // fractions of seconds are taken too
+	return nil
 }
 
 func (w wireOwned) identity() string { return w.ID }

@@ -81,7 +81,7 @@ func (w wireLoadBalancer) summary() LoadBalancer {
 		ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), ProvisioningStatus: w.ProvisioningStatus,
 		OperatingStatus: w.OperatingStatus, VIPAddress: w.VIPAddress, VIPPortID: w.VIPPortID,
 		VIPSubnetID: w.VIPSubnetID, VIPNetworkID: w.VIPNetworkID, Provider: w.Provider, FlavorID: w.FlavorID,
-		Tags: sorted(w.Tags), Updated: w.Updated,
+		Tags: sorted(w.Tags), Created: w.Created.Time, Updated: w.Updated,
 	}
 }
 

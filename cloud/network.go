@@ -27,6 +27,7 @@ func (w wireNetwork) network() Network {
 	return Network{
 		ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), Status: w.Status, MTU: w.MTU,
 		External: w.External, Shared: w.Shared, Tags: sorted(w.Tags), Subnets: sorted(w.Subnets),
+		Created: w.Created.Time,
 	}
 }
 
@@ -104,6 +105,7 @@ func (w wireSubnet) subnet() Subnet {
 	return Subnet{
 		ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), NetworkID: w.NetworkID, CIDR: cidr,
 		GatewayIP: w.GatewayIP, DNSNameservers: w.DNSNameservers, Tags: sorted(w.Tags), IPv6Mode: w.IPv6Mode,
+		Created: w.Created.Time,
 	}
 }
 
@@ -210,7 +212,7 @@ type wireRouter struct {
 func (w wireRouter) object() object { return w.router() }
 
 func (w wireRouter) router() Router {
-	router := Router{ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), Status: w.Status, Tags: sorted(w.Tags)}
+	router := Router{ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), Status: w.Status, Tags: sorted(w.Tags), Created: w.Created.Time}
 	if w.Gateway != nil {
 		router.ExternalNetworkID = w.Gateway.NetworkID
 		for _, fixed := range w.Gateway.FixedIPs {

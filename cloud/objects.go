@@ -22,6 +22,8 @@ const (
 	KindLoadBalancer  Kind = "load balancer"
 )
 
+// The Created times below are zero where the cloud does not tell.
+
 // Network is a Neutron network.
 type Network struct {
 	ID, Name string
@@ -32,6 +34,7 @@ type Network struct {
 	Shared   bool
 	Tags     []string
 	Subnets  []string // ids
+	Created  time.Time
 }
 
 // Subnet is a Neutron subnet.
@@ -44,6 +47,7 @@ type Subnet struct {
 	DNSNameservers []string
 	Tags           []string
 	IPv6Mode       string // ipv6_address_mode and ipv6_ra_mode; empty for v4
+	Created        time.Time
 }
 
 // Router is a Neutron router.
@@ -54,6 +58,7 @@ type Router struct {
 	ExternalNetworkID string
 	ExternalIPs       []string
 	Tags              []string
+	Created           time.Time
 }
 
 // SecurityGroup is a Neutron security group with its rules, as the list call returns it.
@@ -62,6 +67,7 @@ type SecurityGroup struct {
 	Mark     Mark
 	Tags     []string
 	Rules    []SecurityGroupRule
+	Created  time.Time
 }
 
 // SecurityGroupRule is one rule. Two rules with equal [SecurityGroupRule.Key] are the same rule to
@@ -104,6 +110,7 @@ type Port struct {
 	TrunkID        string // the trunk of which this is the parent port
 	// AllowedAddressPairs are the addresses the port may use besides its own.
 	AllowedAddressPairs []AddressPair
+	Created             time.Time
 }
 
 // Trunk is a Neutron trunk. The inventory knows it by its parent port: see [Port.TrunkID].
@@ -129,6 +136,8 @@ type Volume struct {
 	Type       string
 	Zone       string
 	AttachedTo []string // server ids
+	Metadata   map[string]string
+	Created    time.Time
 }
 
 // Server is a Nova server.
@@ -176,12 +185,14 @@ type ServerFault struct {
 type FloatingIP struct {
 	ID                string
 	Mark              Mark
+	Description       string
 	Address           string
 	FloatingNetworkID string
 	PortID            string
 	FixedIP           string
 	Status            string
 	Tags              []string
+	Created           time.Time
 }
 
 // LoadBalancer is an Octavia load balancer with its whole tree.
@@ -197,6 +208,7 @@ type LoadBalancer struct {
 	Provider           string
 	FlavorID           string
 	Tags               []string
+	Created            time.Time
 	Updated            string // as Octavia writes it; changes whenever the tree does
 	// TreeKnown is false until the tree below has been read at least once.
 	TreeKnown bool

@@ -42,7 +42,7 @@ func (w wirePort) port() Port {
 	port := Port{
 		ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), NetworkID: w.NetworkID, Status: w.Status,
 		MACAddress: w.MACAddress, SecurityGroups: sorted(w.SecurityGroups), DeviceID: w.DeviceID,
-		DeviceOwner: w.DeviceOwner, VNICType: w.VNICType, Tags: sorted(w.Tags),
+		DeviceOwner: w.DeviceOwner, VNICType: w.VNICType, Tags: sorted(w.Tags), Created: w.Created.Time,
 	}
 	for _, ip := range w.FixedIPs {
 		port.FixedIPs = append(port.FixedIPs, FixedIP(ip))

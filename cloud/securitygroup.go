@@ -19,7 +19,7 @@ type wireSecurityGroup struct {
 func (w wireSecurityGroup) object() object { return w.securityGroup() }
 
 func (w wireSecurityGroup) securityGroup() SecurityGroup {
-	group := SecurityGroup{ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), Tags: sorted(w.Tags)}
+	group := SecurityGroup{ID: w.ID, Name: w.Name, Mark: ParseMark(w.Description), Tags: sorted(w.Tags), Created: w.Created.Time}
 	for _, rule := range w.Rules {
 		group.Rules = append(group.Rules, rule.rule())
 	}

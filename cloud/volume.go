@@ -15,6 +15,7 @@ type wireVolume struct {
 	Type        string            `json:"volume_type"`
 	Zone        string            `json:"availability_zone"`
 	Metadata    map[string]string `json:"metadata"`
+	Created     wireTime          `json:"created_at"`
 	Attachments []struct {
 		ServerID string `json:"server_id"`
 	} `json:"attachments"`
@@ -27,7 +28,7 @@ func (w wireVolume) object() object   { return w.volume() }
 func (w wireVolume) volume() Volume {
 	volume := Volume{
 		ID: w.ID, Name: w.Name, Mark: MarkFromMetadata(w.Metadata), Status: w.Status,
-		SizeGiB: w.SizeGiB, Type: w.Type, Zone: w.Zone,
+		SizeGiB: w.SizeGiB, Type: w.Type, Zone: w.Zone, Metadata: w.Metadata, Created: w.Created.Time,
 	}
 	for _, attachment := range w.Attachments {
 		volume.AttachedTo = append(volume.AttachedTo, attachment.ServerID)

@@ -19,27 +19,18 @@ func planClusterDeletion(in clusterInput) step {
 		return s
 	}
 	if len(in.machines) > 0 {
-		return waiting(condition, infrav1.DeletingReason, "Waiting for %d machines to go: %s.", len(in.machines), machineNames(in.machines))
+		return waiting(condition, infrav1.DeletingReason, "Waiting for %d machines to go: %s.", len(in.machines),
+			someOf(in.machines, func(m infrav1.SendanMachine) string { return m.Name }))
 	}
 	for _, stage := range []func(clusterInput) step{
-		deleteLeftoverServers, deleteLeftoverPortsAndVolumes, deleteEndpoint, deleteGroups, disconnectRouter, deleteNetworks, proveDeletion,
+		deleteLeftoverServers, deleteLeftoverPortsAndVolumes, deleteEndpoint, deleteGroups, clearLeftovers, disconnectRouter, deleteNetworks, proveDeletion,
 	} {
 		if s := stage(in); !s.done() {
+			s.message = strings.TrimSpace(s.message + " " + volumesThatStay(in))
 			return s.as(infrav1.DeletingReason)
 		}
 	}
 	return done(condition)
-}
-
-func machineNames(machines []infrav1.SendanMachine) string {
-	names := []string{}
-	for _, machine := range machines[:min(len(machines), 5)] {
-		names = append(names, machine.Name)
-	}
-	if len(machines) > len(names) {
-		names = append(names, "…")
-	}
-	return strings.Join(names, ", ")
 }
 
 // removal is the call that deletes one object.
@@ -212,9 +203,8 @@ func deleteNetworks(in clusterInput) step {
 	for _, network := range in.snapshot.NetworksOf(in.mark) {
 		for _, port := range in.snapshot.PortsOnNetwork(network.ID) {
 			if !strings.HasPrefix(port.DeviceOwner, "network:") && port.DeviceOwner != "Octavia" {
-				return waiting(condition, infrav1.DeletingReason,
-					"Network %s is still used by %s, which Sendan did not make. Delete it to let the network go.", network.Name, portLabel(port)).
-					until(in.now.Add(strangerRecheck)).requiring(cloud.KindPort, in.now)
+				return lookingAgain(in, waiting(condition, infrav1.DeletingReason,
+					"Network %s is still used by %s, which Sendan did not make. Delete it to let the network go.", network.Name, portLabel(port)))
 			}
 		}
 	}

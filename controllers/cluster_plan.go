@@ -33,6 +33,8 @@ type clusterInput struct {
 	lookups       clusterLookups
 	// machines of the cluster, in the order of their names.
 	machines []infrav1.SendanMachine
+	// namesakes are other clusters of the same name in the project; known during a deletion.
+	namesakes []string
 }
 
 // clusterLookups are answers of the cloud's catalog to what the spec names.

@@ -192,6 +192,9 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 		return ctrl.Result{}, err
 	}
 	in := r.input(cluster, obj, machines)
+	if in.namesakes, err = namesakesOf(ctx, r.Client, obj); err != nil {
+		return ctrl.Result{}, err
+	}
 	steps, notes, err := r.writer().carryOut(ctx, session, obj, func(a attempts) []step {
 		in.attempts = a
 		return []step{planClusterDeletion(*in)}
@@ -200,6 +203,7 @@ func (r *SendanClusterReconciler) reconcileDelete(ctx context.Context, cluster *
 		return ctrl.Result{}, err
 	}
 	if _, open := firstOpen(steps); !open {
+		r.tellOfVolumes(*in)
 		return ctrl.Result{}, r.release(ctx, obj)
 	}
 	return r.finish(ctx, obj, steps, func() {

@@ -64,7 +64,7 @@ func mutableClusterFields(old *infrav1.SendanCluster) []string {
 		"identityRef.kind", "identityRef.name", "identityRef.cloudName",
 		"network.managed.dnsNameservers",
 		"endpoint.loadBalancer.allowedCIDRs",
-		"securityGroups", "failureDomains", "tags",
+		"securityGroups", "failureDomains", "tags", "deletion",
 	}
 	if old.Spec.ControlPlaneEndpoint.Host == "" {
 		mutable = append(mutable, "controlPlaneEndpoint")

@@ -15,11 +15,11 @@ const (
 	// not used: their empty project would read as if everything had been deleted.
 	ProjectAnnotation = "infrastructure.cluster.x-k8s.io/sendan-project"
 
-	// DeletionProtectionAnnotation, on a Cluster or a SendanCluster, keeps it from being deleted. Its value is for people: it may
+	// DeletionProtectionAnnotation keeps a Cluster or a SendanCluster that has it from being deleted. Its value is for people: it may
 	// say why.
 	DeletionProtectionAnnotation = "infrastructure.cluster.x-k8s.io/sendan-deletion-protection"
 
-	// MissingConfirmedAnnotation, on a SendanCluster, is a person's word that objects of its project which vanished at once, so that
+	// MissingConfirmedAnnotation is a person's word, at a SendanCluster, that objects of its project which vanished at once, so that
 	// they were kept, are really gone. Its value is the time, in RFC 3339: what vanishes later is kept again.
 	MissingConfirmedAnnotation = "infrastructure.cluster.x-k8s.io/sendan-missing-confirmed"
 

@@ -53,11 +53,44 @@ type SendanClusterSpec struct {
 	// +kubebuilder:validation:items:MaxLength=60
 	Tags []string `json:"tags,omitempty"`
 
+	// deletion says what else goes with the cluster. May change at any time, during the deletion too.
+	// +optional
+	Deletion ClusterDeletion `json:"deletion,omitempty,omitzero"`
+
 	// controlPlaneEndpoint is where the API server is reached. Written by Sendan unless the endpoint
 	// mode is External. Immutable once set.
 	// +optional
 	ControlPlaneEndpoint APIEndpoint `json:"controlPlaneEndpoint,omitempty,omitzero"`
 }
+
+// ClusterDeletion says what else goes with a cluster.
+// +kubebuilder:validation:MinProperties=1
+type ClusterDeletion struct {
+	// sweep names what is deleted with the cluster although its workloads made it, once all machines are
+	// gone. When unset: nothing. Load balancers are then waited for, and volumes are told of and stay.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Sweep []Leftover `json:"sweep,omitempty"`
+}
+
+// Leftover is something that workloads of a cluster make in the cloud, and that nobody removes when
+// the cluster is gone.
+// +kubebuilder:validation:Enum=LoadBalancers;Volumes
+type Leftover string
+
+// What may be swept.
+const (
+	// SweepLoadBalancers deletes the load balancers that the cluster's OpenStack cloud-controller-manager
+	// made for Services, with the floating IPs it made for them. Only those on the network that Sendan
+	// made for the cluster, and with the name "<namespace>-<name>" of the cluster in theirs.
+	SweepLoadBalancers Leftover = "LoadBalancers"
+	// SweepVolumes deletes the volumes that the cluster's Cinder CSI driver made, with the data on them.
+	// Only those with the cluster's name in their metadata that are not attached; none while another
+	// cluster of the project has the same name.
+	SweepVolumes Leftover = "Volumes"
+)
 
 // ServerGroupPolicy is a placement policy of managed server groups.
 // +kubebuilder:validation:Enum=SoftAntiAffinity;AntiAffinity;None
