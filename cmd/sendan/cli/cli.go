@@ -31,7 +31,7 @@ func AddTo(root *cobra.Command, program string) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.Args, root.RunE = onlySubcommands, help
 	s := &session{flags: genericclioptions.NewConfigFlags(true), clock: clockwork.NewRealClock()}
-	root.AddCommand(s.clusterCommand(), s.templateCommand(), s.releaseCommand(), s.tenantCommand(), s.siteCommand(), s.addonCommand())
+	root.AddCommand(s.clusterCommand(), s.templateCommand(), s.releaseCommand(), s.tenantCommand(), s.siteCommand(), s.addonCommand(), s.cloudCommand())
 }
 
 // session is what all commands of a run share.

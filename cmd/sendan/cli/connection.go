@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
 )
 
 // pollInterval is how often a command that waits looks.
@@ -48,7 +49,7 @@ func (s *session) connect(cmd *cobra.Command) (*connection, error) {
 // newClient passes on what the API server warns of, such as a release that is deprecated.
 func newClient(config *rest.Config, warnings io.Writer) (client.Client, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, clusterv1.AddToScheme, fleetv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, clusterv1.AddToScheme, fleetv1.AddToScheme, infrav1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)
 		}
