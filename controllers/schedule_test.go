@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 12, "how many random schedules to play")
+	schedules = flag.Int("schedules", 5, "how many random schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the seed of the first schedule; those of the others follow it")
 )
 
@@ -39,7 +39,7 @@ type storm struct {
 
 // begin lets one request in seven fail, and one reconcile in eight be followed by another misfortune.
 func (s *storm) begin() {
-	hailing := hail(s.rng, 1.0/7, &s.blows)
+	hailing := hail(s.rng.Uint64(), 7, &s.blows)
 	s.w.plan.Store(&hailing)
 	s.w.after = func(work) {
 		if s.staleFor--; s.staleFor == 0 {
