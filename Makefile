@@ -7,7 +7,7 @@ SHELL       := bash
 BIN            := $(CURDIR)/bin
 BUILD_TOOLS    := hack/build-tools.sh
 BENCH_RESULTS  := bench/results.md
-GO_TEST_FLAGS  ?= -race
+GO_TEST_FLAGS  ?= -race -timeout 20m
 # Etcd and the API server need longer than envtest's 20 s to start on a small machine.
 APISERVER_START_TIMEOUT ?= 120s
 # What the demo's servers run: memory, or docker for real nodes in containers.
