@@ -164,7 +164,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, fleetv1.NotReadyReason, err.Error()
 	}
 	conditions.Set(tenant, ready)
-	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant, counted), r.tellMembers(ctx, counted.clusters))
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, r.writeStatus(ctx, before, tenant, counted), r.tellMembers(ctx, in.namespaces, counted.clusters))
 }
 
 func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input, []clusterv1.Cluster, error) {
@@ -236,18 +236,22 @@ func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger,
 }
 
 // tellMembers writes what a Cluster takes of the quota where its tenant sees how it does. Nothing is decided by it.
-func (r *Reconciler) tellMembers(ctx context.Context, all map[client.ObjectKey]stored) error {
+func (r *Reconciler) tellMembers(ctx context.Context, namespaces map[string]*corev1.Namespace, all map[client.ObjectKey]stored) error {
 	var failed []error
-	for key, cluster := range all {
-		member := &fleetv1.FleetMember{}
-		if err := r.client.Get(ctx, key, member); err != nil {
-			failed = append(failed, client.IgnoreNotFound(err)) // it comes, and is an event
-			continue
+	for namespace := range namespaces {
+		var members fleetv1.FleetMemberList
+		if err := r.client.List(ctx, &members, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list FleetMembers: %w", err)
 		}
-		before := member.DeepCopy()
-		member.Status.Usage = cluster.usage.usage()
-		if !equality.Semantic.DeepEqual(before.Status.Usage, member.Status.Usage) {
-			failed = append(failed, client.IgnoreNotFound(r.client.Status().Patch(ctx, member, client.MergeFrom(before))))
+		for i := range members.Items {
+			cluster, found := all[client.ObjectKeyFromObject(&members.Items[i])]
+			usage := cluster.usage.usage()
+			if !found || equality.Semantic.DeepEqual(members.Items[i].Status.Usage, usage) {
+				continue
+			}
+			member := members.Items[i].DeepCopy()
+			member.Status.Usage = usage
+			failed = append(failed, client.IgnoreNotFound(r.client.Status().Patch(ctx, member, client.MergeFrom(&members.Items[i]))))
 		}
 	}
 	return errors.Join(failed...)

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,7 +65,8 @@ func clustersIn(ctx context.Context, reader client.Reader, tenant string, namesp
 			continue
 		}
 		var list clusterv1.ClusterList
-		if err := reader.List(ctx, &list, client.InNamespace(name)); err != nil {
+		// They are only read, and a tenant may have thousands.
+		if err := reader.List(ctx, &list, client.InNamespace(name), client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("list Clusters in namespace %s: %w", name, err)
 		}
 		found = append(found, list.Items...)
@@ -86,12 +88,9 @@ func clusterNames(found []clusterv1.Cluster) map[string][]string {
 
 // class is the ClusterClass of a Cluster; nil when it is not there.
 func (r reads) class(ctx context.Context, cluster *clusterv1.Cluster) (*clusterv1.ClusterClass, error) {
-	key := client.ObjectKey{Namespace: cluster.Spec.Topology.ClassRef.Namespace, Name: cluster.Spec.Topology.ClassRef.Name}
+	key := classKeyOf(cluster)
 	if key.Name == "" {
 		return nil, nil
-	}
-	if key.Namespace == "" {
-		key.Namespace = cluster.Namespace
 	}
 	class := &clusterv1.ClusterClass{}
 	err := r.cached.Get(ctx, key, class)
@@ -105,6 +104,11 @@ func (r reads) class(ctx context.Context, cluster *clusterv1.Cluster) (*clusterv
 		return nil, fmt.Errorf("get ClusterClass %s: %w", key, err)
 	}
 	return class, nil
+}
+
+func classKeyOf(cluster *clusterv1.Cluster) client.ObjectKey {
+	ref := cluster.Spec.Topology.ClassRef
+	return client.ObjectKey{Namespace: cmp.Or(ref.Namespace, cluster.Namespace), Name: ref.Name}
 }
 
 // poolSizes are read only for a Cluster with a pool whose size its topology leaves open.
@@ -126,6 +130,10 @@ func (r reads) count(ctx context.Context, cluster *clusterv1.Cluster) (stored, e
 	if err != nil {
 		return stored{}, err
 	}
+	return r.countOf(ctx, cluster, class)
+}
+
+func (r reads) countOf(ctx context.Context, cluster *clusterv1.Cluster, class *clusterv1.ClusterClass) (stored, error) {
 	sizes, err := r.poolSizes(ctx, cluster)
 	if err != nil {
 		return stored{}, err
@@ -134,10 +142,20 @@ func (r reads) count(ctx context.Context, cluster *clusterv1.Cluster) (stored, e
 	return stored{uid: cluster.UID, usage: d.total(), isUncounted: class == nil && cluster.Spec.Topology.IsDefined()}, nil
 }
 
+// countAll gets each ClusterClass once: they are large, and each look makes a copy.
 func (r reads) countAll(ctx context.Context, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
-	all := map[client.ObjectKey]stored{}
+	all, classes := map[client.ObjectKey]stored{}, map[client.ObjectKey]*clusterv1.ClusterClass{}
 	for i := range found {
-		counted, err := r.count(ctx, &found[i])
+		key := classKeyOf(&found[i])
+		class, known := classes[key]
+		if !known {
+			var err error
+			if class, err = r.class(ctx, &found[i]); err != nil {
+				return nil, err
+			}
+			classes[key] = class
+		}
+		counted, err := r.countOf(ctx, &found[i], class)
 		if err != nil {
 			return nil, err
 		}
