@@ -169,7 +169,7 @@ func (r *Reconciler) needed(ctx context.Context) (cloud.OfferNames, error) {
 // clusters are the names of the Clusters in a site.
 func (r *Reconciler) clusters(ctx context.Context, site string) (map[types.NamespacedName]bool, error) {
 	list := &clusterv1.ClusterList{}
-	if err := r.Client.List(ctx, list, client.MatchingLabels{fleetv1.SiteLabel: site}); err != nil {
+	if err := r.Client.List(ctx, list, client.MatchingLabels{fleetv1.SiteLabel: site}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Clusters: %w", err)
 	}
 	names := map[types.NamespacedName]bool{}

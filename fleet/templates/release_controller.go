@@ -26,7 +26,11 @@ import (
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/gathered"
 )
+
+// gatherClusters is how long Clusters that come and go are gathered: each look compiles the Release.
+const gatherClusters = 5 * time.Second
 
 // releaseReconciler makes the classes of a Release, and removes them when nobody uses them. A class is not owned by its Release:
 // `clusterctl move` takes no object along whose owner it does not move, nor then the Clusters that are made of it.
@@ -50,7 +54,8 @@ func (r *releaseReconciler) setUpWithManager(mgr ctrl.Manager, options controlle
 		For(&fleetv1.Release{}).
 		Watches(&fleetv1.Site{}, handler.EnqueueRequestsFromMapFunc(r.allReleases), builder.WithPredicates(siteFactsChanged())).
 		Watches(&clusterv1.ClusterClass{}, handler.EnqueueRequestsFromMapFunc(releaseOf)).
-		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(releaseOf),
+		// They only tell how many there are, and which classes nobody uses.
+		Watches(&clusterv1.Cluster{}, gathered.Handler(gatherClusters, releaseOf),
 			builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}))).
 		WithOptions(options).
 		Named("release").
@@ -116,7 +121,7 @@ func (r *releaseReconciler) gather(ctx context.Context, name string) (*releaseIn
 	var clusters clusterv1.ClusterList
 	ofRelease := client.MatchingLabels{fleetv1.ReleaseLabel: name}
 	for list, options := range map[client.ObjectList][]client.ListOption{
-		&sites: nil, &classes: {client.InNamespace(r.namespace), ofRelease}, &clusters: {ofRelease},
+		&sites: nil, &classes: {client.InNamespace(r.namespace), ofRelease}, &clusters: {ofRelease, client.UnsafeDisableDeepCopy},
 	} {
 		if err := r.client.List(ctx, list, options...); err != nil {
 			return nil, fmt.Errorf("list %T: %w", list, err)

@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/keymutex"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util/conditions"
@@ -34,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
+	"github.com/sendan-io/sendan/fleet/internal/gathered"
 	"github.com/sendan-io/sendan/fleet/internal/message"
 )
 
@@ -104,7 +104,7 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 		return !equality.Semantic.DeepEqual(before.Status.Usage, now.Status.Usage)
 	}})
 	ofLabel := handler.EnqueueRequestsFromMapFunc(tenantOfLabel)
-	ofNamespace := gathered(r.tenantOfNamespace)
+	ofNamespace := gathered.Handler(gatherEvents, r.tenantOfNamespace)
 	specChanged := predicate.GenerationChangedPredicate{}
 	maximumChanged := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return e.ObjectOld.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation] != e.ObjectNew.GetAnnotations()[clusterv1.AutoscalerMaxSizeAnnotation]
@@ -112,7 +112,7 @@ func SetupWithManager(_ context.Context, mgr ctrl.Manager, options Options) erro
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&fleetv1.Tenant{}, builder.WithPredicates(specChanged)).
 		// Admission writes its status.
-		Watches(&fleetv1.Tenant{}, gathered(itself)).
+		Watches(&fleetv1.Tenant{}, gathered.Handler(gatherEvents, itself)).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.tenantsNaming)).
 		Watches(&rbacv1.Role{}, ofLabel).
 		Watches(&rbacv1.RoleBinding{}, ofLabel).
@@ -178,22 +178,24 @@ func (r *Reconciler) gather(ctx context.Context, tenant *fleetv1.Tenant) (input,
 
 // count is all Clusters of a tenant as they are stored. What memory shows only tells where to look: what is counted was read past it.
 func (r *Reconciler) count(ctx context.Context, tenant *fleetv1.Tenant, found []clusterv1.Cluster) (census, error) {
-	c := census{asked: r.clock.Now()}
+	l := ledgerOf(tenant.Status)
+	c := census{pending: l.pending, asked: r.clock.Now()}
 	var err error
-	c.clusters, err = r.read(ctx, tenant, ledgerOf(tenant.Status), found)
+	c.clusters, err = r.read(ctx, tenant, l, found)
 	return c, err
 }
 
-// census is the Clusters of a tenant, and when it was asked for them.
+// census is the Clusters of a tenant, when it was asked for them, and the growths that were pending then.
 type census struct {
 	clusters map[client.ObjectKey]stored
+	pending  []growth
 	asked    time.Time
 }
 
 // settle sets the ledger and what is said of it, and returns when to look at it again. The Tenant may be newer than the one that
 // told which Clusters to read.
 func (c census) settle(tenant *fleetv1.Tenant) time.Duration {
-	l, again := ledgerOf(tenant.Status).settle(c.clusters, c.asked)
+	l, again := ledgerOf(tenant.Status).settle(c.clusters, c.pending, c.asked)
 	l = l.count(c.clusters)
 	l.writeTo(&tenant.Status)
 	conditions.Set(tenant, withinQuota(l.used, limitsOf(tenant.Spec.Quota)))
@@ -451,22 +453,6 @@ func (r *Reconciler) prune(ctx context.Context, tenant *fleetv1.Tenant, wanted [
 
 func nameOf(object client.Object) string {
 	return fmt.Sprintf("%T %s", object, client.ObjectKeyFromObject(object))
-}
-
-// gathered makes one request of the updates of a moment. Nobody waits for them: what a Cluster takes, admission has counted already.
-// What goes makes room at once.
-func gathered(requests handler.MapFunc) handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	add := func(ctx context.Context, object client.Object, to queue, after time.Duration) {
-		for _, request := range requests(ctx, object) {
-			to.AddAfter(request, after)
-		}
-	}
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, to queue) { add(ctx, e.Object, to, gatherEvents) },
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, to queue) { add(ctx, e.ObjectNew, to, gatherEvents) },
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, to queue) { add(ctx, e.Object, to, 0) },
-	}
 }
 
 func itself(_ context.Context, tenant client.Object) []reconcile.Request {

@@ -26,7 +26,9 @@ import (
 //   - The controller reads the ledger first and the Clusters then, without a cache. Had it read a Cluster first, a growth
 //     could be written down, stored and confirmed in between, and the old size would undo the entry. In this order every
 //     growth is either pending in the ledger that was read, or it changes the resourceVersion and the write fails. What was read
-//     of the Clusters then goes with the newer ledger as well: nobody but the controller takes growths from it.
+//     of the Clusters then goes with the newer ledger as well, since nobody but the controller takes growths from it. But only
+//     those may be taken from it that were pending before the Clusters were read: a newer one can be as large as what was read,
+//     after the Cluster had become smaller in between, and still not be stored.
 //   - What the controller has once read of a Cluster it may take again, as long as its cache shows the same: the Cluster cannot
 //     have become larger but by a growth, which it would have found pending, and read the Cluster for.
 //   - A growth is pending until the stored object is the same, by its UID, and exactly as large, or until the request must
@@ -47,6 +49,10 @@ type growth struct {
 	uid      types.UID
 	usage    amounts
 	admitted metav1.MicroTime
+}
+
+func (g growth) equal(other growth) bool {
+	return g.key == other.key && g.uid == other.uid && g.admitted.Time.Equal(other.admitted.Time) && maps.Equal(g.usage, other.usage)
 }
 
 // stored is a Cluster that was found.
@@ -95,6 +101,9 @@ func (l ledger) admit(want growth, stored, limits amounts) (ledger, []shortage) 
 	for _, g := range l.pending {
 		if g.key == want.key && g.uid == want.uid { // an earlier request, which may still be stored too
 			want.usage = larger(want.usage, g.usage)
+			if !want.admitted.After(g.admitted.Time) { // two are told apart by it
+				want.admitted = metav1.NewMicroTime(g.admitted.Add(time.Microsecond))
+			}
 			continue
 		}
 		grown.pending = append(grown.pending, g)
@@ -134,12 +143,14 @@ func (s stored) equal(other stored) bool {
 	return s.uid == other.uid && s.isUncounted == other.isUncounted && maps.Equal(s.usage, other.usage)
 }
 
-// settle leaves out what is no longer pending, and says how long until that has to be looked at again.
-func (l ledger) settle(found map[client.ObjectKey]stored, now time.Time) (ledger, time.Duration) {
+// settle leaves out what is no longer pending, and says how long until that has to be looked at again. The Clusters were found after
+// the growths asked for were pending, at the time now or later.
+func (l ledger) settle(found map[client.ObjectKey]stored, asked []growth, now time.Time) (ledger, time.Duration) {
 	settled, again := ledger{used: l.used}, time.Duration(0)
 	for _, g := range l.pending {
 		cluster, left := found[g.key], g.admitted.Add(pendingLimit).Sub(now)
-		if isStored := cluster.uid == g.uid && maps.Equal(cluster.usage, g.usage); isStored || left <= 0 {
+		isStored := cluster.uid == g.uid && maps.Equal(cluster.usage, g.usage) && slices.ContainsFunc(asked, g.equal)
+		if isStored || left <= 0 {
 			continue
 		}
 		settled.pending = append(settled.pending, g)
