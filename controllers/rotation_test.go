@@ -47,6 +47,17 @@ func (w *world) useCredential(name string) {
 	w.setClouds(string(account.CloudsYAML(w.url, "sim")))
 }
 
+// creatingWithOld has made so many calls for a new cluster, with the credential "old".
+func creatingWithOld(t *testing.T, calls int64) *world {
+	t.Helper()
+	w := newWorld(t, withCredentials("old", "new"))
+	w.addNamespace("tenant")
+	w.useCredential("old")
+	w.creating("tenant", "one")
+	w.afterCalls(calls)
+	return w
+}
+
 // afterCalls works until the cloud was called so many times more.
 func (w *world) afterCalls(n int64) {
 	w.t.Helper()
@@ -73,11 +84,7 @@ func TestACredentialIsRotatedWhileAClusterIsMade(t *testing.T) {
 	for _, calls := range []int64{3, 12, 15, 25, 35} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, withCredentials("old", "new"))
-			w.addNamespace("tenant")
-			w.useCredential("old")
-			w.creating("tenant", "one")
-			w.afterCalls(calls)
+			w := creatingWithOld(t, calls)
 			w.useCredential("new") // as a person does it: first the new one, and then the old one is revoked
 			w.pass(time.Second)
 			w.must(w.sim.RevokeCredential("old"))
@@ -93,11 +100,7 @@ func TestARevokedCredentialHoldsAClusterUntilThereIsAnother(t *testing.T) {
 	for _, calls := range []int64{3, 12, 15, 25, 35} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, withCredentials("old", "new"))
-			w.addNamespace("tenant")
-			w.useCredential("old")
-			w.creating("tenant", "one")
-			w.afterCalls(calls)
+			w := creatingWithOld(t, calls)
 			w.must(w.sim.RevokeCredential("old"))
 			w.run("told", time.Hour, func() bool { return w.identityReason() == infrav1.AuthReason })
 			held := w.sim.Objects().Total.Sum()

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -70,6 +71,21 @@ func validateOwnerIDUnique(ctx context.Context, reader client.Reader, cluster *i
 		if !self && (other.Annotations[infrav1.OwnerIDAnnotation] == id || string(other.UID) == id) {
 			return field.ErrorList{field.Invalid(path, id, "belongs to another SendanCluster; remove the annotation, the controller writes it")}
 		}
+	}
+	return nil
+}
+
+// validateMissingConfirmed: a word about the future would be one about everything that ever vanishes, so the controller does not
+// listen to it.
+func validateMissingConfirmed(cluster *infrav1.SendanCluster) field.ErrorList {
+	value, set := cluster.Annotations[infrav1.MissingConfirmedAnnotation]
+	if !set {
+		return nil
+	}
+	const clocksDiffer = time.Minute
+	if at, err := time.Parse(time.RFC3339, value); err != nil || at.After(time.Now().Add(clocksDiffer)) {
+		return field.ErrorList{field.Invalid(annotationPath(infrav1.MissingConfirmedAnnotation), value,
+			"is not a time that has been, in RFC 3339; write what `date -u +%FT%TZ` prints")}
 	}
 	return nil
 }

@@ -59,6 +59,24 @@ func TestWhatIsProtectedIsNotDeleted(t *testing.T) {
 	expectRefusal(t, err, "", "") // of nobody
 }
 
+func TestOnlyWhatHasBeenIsConfirmedToBeMissing(t *testing.T) {
+	const refusal = `metadata.annotations[infrastructure.cluster.x-k8s.io/sendan-missing-confirmed]: Invalid value: `
+	for value, want := range map[string]string{
+		"2026-11-27T11:40:00Z": "",
+		"yesterday":            refusal + `"yesterday": is not a time that has been`,
+		"2999-01-01T00:00:00Z": refusal + `"2999-01-01T00:00:00Z": is not a time that has been`,
+	} {
+		old, updated := &infrav1.SendanCluster{}, &infrav1.SendanCluster{}
+		updated.Annotations = map[string]string{infrav1.MissingConfirmedAnnotation: value}
+		wanted := []string{want}
+		if want == "" {
+			wanted = nil
+		}
+		expectRefusals(t, validateClusterUpdate(old, updated), wanted...)
+		expectRefusals(t, validateClusterUpdate(updated, updated)) // what was written before the rule
+	}
+}
+
 // expectRefusal wants none when the end is empty.
 func expectRefusal(t *testing.T, err error, begin, end string) {
 	t.Helper()

@@ -21,6 +21,7 @@ var _ admission.Validator[*infrav1.SendanCluster] = clusterValidator{}
 func (v clusterValidator) ValidateCreate(ctx context.Context, cluster *infrav1.SendanCluster) (admission.Warnings, error) {
 	wrong := validateClusterSpec(&cluster.Spec, field.NewPath("spec"))
 	wrong = append(wrong, validateOwnerIDForm(cluster)...)
+	wrong = append(wrong, validateMissingConfirmed(cluster)...)
 	wrong = append(wrong, validateOwnerIDUnique(ctx, v.reader, cluster)...)
 	return nil, refuse("SendanCluster", cluster, wrong)
 }
@@ -48,6 +49,9 @@ func validateClusterUpdate(old, updated *infrav1.SendanCluster) field.ErrorList 
 	path := field.NewPath("spec")
 	wrong := validateOwnerIDUpdate(old, updated)
 	wrong = append(wrong, validateManagedByUpdate(old, updated)...)
+	if old.Annotations[infrav1.MissingConfirmedAnnotation] != updated.Annotations[infrav1.MissingConfirmedAnnotation] {
+		wrong = append(wrong, validateMissingConfirmed(updated)...)
+	}
 	if apiequality.Semantic.DeepEqual(old.Spec, updated.Spec) {
 		return wrong
 	}

@@ -206,11 +206,7 @@ func (c census) settle(tenant *fleetv1.Tenant) time.Duration {
 func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
 	known, isKnown := r.known.Load(tenant.Name)
 	if !isKnown || !conditions.Has(tenant, fleetv1.WithinQuotaCondition) { // growths that were pending are lost with the status
-		all, err := r.reads.everything(ctx, tenant)
-		if err == nil {
-			r.known.Store(tenant.Name, all)
-		}
-		return all, err
+		return r.readAnew(ctx, tenant)
 	}
 	all := known.(map[client.ObjectKey]stored) //nolint:forcetypeassert // nothing else is stored
 	inMemory, err := r.reads.countAll(ctx, found)
@@ -219,11 +215,7 @@ func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger,
 	}
 	changed := l.toRead(all, inMemory)
 	if len(changed) > manyClusters { // as after many applies at once
-		everything, err := r.reads.everything(ctx, tenant)
-		if err == nil {
-			r.known.Store(tenant.Name, everything)
-		}
-		return everything, err
+		return r.readAnew(ctx, tenant)
 	}
 	for _, key := range changed {
 		cluster, err := r.reads.stored(ctx, key)
@@ -235,6 +227,14 @@ func (r *Reconciler) read(ctx context.Context, tenant *fleetv1.Tenant, l ledger,
 		}
 	}
 	return all, nil
+}
+
+func (r *Reconciler) readAnew(ctx context.Context, tenant *fleetv1.Tenant) (map[client.ObjectKey]stored, error) {
+	all, err := r.reads.everything(ctx, tenant)
+	if err == nil {
+		r.known.Store(tenant.Name, all)
+	}
+	return all, err
 }
 
 // tellMembers writes what a Cluster takes of the quota where its tenant sees how it does. Nothing is decided by it.
