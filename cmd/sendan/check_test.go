@@ -15,7 +15,6 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
-	"github.com/sendan-io/sendan/cmd/sendan/plane"
 )
 
 func TestVerdictIsOneLineThatAProgramCanRead(t *testing.T) {
@@ -116,17 +115,6 @@ func TestTheDemosManifestsNameASecretButHoldNone(t *testing.T) {
 			t.Error("there is a Secret in the manifests")
 		}
 	}
-}
-
-func TestBenchReportIsATableWithRatios(t *testing.T) {
-	few := measurement{clusters: 1, readyAfter: []time.Duration{20 * time.Second}, calls: 50,
-		peakMemoryMiB: map[string]int{plane.InfrastructureManager: 60, plane.Simulator: 40}}
-	many := measurement{clusters: 4, calls: 180, peakMemoryMiB: map[string]int{plane.InfrastructureManager: 90, plane.Simulator: 80}}
-	for i := range 4 {
-		many.readyAfter = append(many.readyAfter, time.Duration(25+5*i)*time.Second)
-	}
-	report := benchReport("2 cores, 8 GiB of memory", time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC), "go1.26, Cluster API v1.14.2", []measurement{few, many})
-	golden(t, "bench.golden", report)
 }
 
 func readyCluster() *state {
