@@ -184,9 +184,11 @@ func (s *Session) isOurs(project string) bool {
 }
 
 // listPages lists a collection page by page. Whether there is another page is known by a link to it,
-// but the link itself is not followed: behind a proxy it often names a host nobody can reach.
+// but the link itself is not followed: behind a proxy it often names a host nobody can reach. A cloud whose pages go round in a circle
+// would fill the memory.
 func listPages[W interface{ identity() string }](ctx context.Context, s *Session, from collection, visit func([]W)) error {
 	from.query.Set("limit", strconv.Itoa(s.Inventory().options.PageSize))
+	markers := map[string]bool{}
 	for {
 		var answer map[string]json.RawMessage
 		if err := s.read(ctx, from.service, from.path+"?"+from.query.Encode(), &answer); err != nil {
@@ -201,9 +203,10 @@ func listPages[W interface{ identity() string }](ctx context.Context, s *Session
 			return nil
 		}
 		last := page[len(page)-1].identity()
-		if last == from.query.Get("marker") {
-			return s.classify("GET /"+from.path, Errorf(Transient, "the list does not go on after %s", last))
+		if markers[last] {
+			return s.classify("GET /"+from.path, Errorf(Transient, "the list goes on after %s again and again", last))
 		}
+		markers[last] = true
 		from.query.Set("marker", last)
 	}
 }
