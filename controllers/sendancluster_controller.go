@@ -78,18 +78,19 @@ func (r *SendanClusterReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		)).
 		WithOptions(options).
 		Watches(&clusterv1.Cluster{},
-			handler.EnqueueRequestsFromMapFunc(util.ClusterToInfrastructureMapFunc(ctx, clusterGVK, mgr.GetClient(), &infrav1.SendanCluster{})),
-			builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue)),
-		).
+			handler.EnqueueRequestsFromMapFunc(util.ClusterToInfrastructureMapFunc(ctx, clusterGVK, mgr.GetClient(), &infrav1.SendanCluster{}))).
 		Watches(&infrav1.SendanMachine{}, handler.EnqueueRequestsFromMapFunc(r.clusterOfMachine), builder.WithPredicates(machineComesOrGoes())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingSecret), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		Watches(&infrav1.SendanClusterIdentity{}, handler.EnqueueRequestsFromMapFunc(r.clustersUsingIdentity)).
 		WatchesRawSource(inventory.source(clusterRequests)).
+		WatchesRawSource(r.crowd.calls()).
 		Complete(r)
 }
 
 // Reconcile brings one cluster's infrastructure closer to its spec.
 func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	visit := r.crowd.begin(req)
+	defer visit.end()
 	obj := &infrav1.SendanCluster{}
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -113,11 +114,9 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, obj, infrav1.ClusterFinalizer); err != nil || added {
 		return ctrl.Result{}, err
 	}
-	leave, isRoom := r.crowd.enter(r.Clouds.Address(ctx, obj.Namespace, obj.Spec.IdentityRef))
-	if !isRoom {
-		return lookForRoom(), nil
+	if !visit.enter(r.Clouds.Address(ctx, obj.Namespace, obj.Spec.IdentityRef)) {
+		return ctrl.Result{}, nil
 	}
-	defer leave()
 	if obj.DeletionTimestamp.IsZero() {
 		return r.reconcileNormal(ctx, cluster, obj)
 	}
@@ -354,8 +353,8 @@ func claim(ctx context.Context, c client.Client, obj client.Object, session *clo
 	return nil
 }
 
-// isOurs reports that an object belongs to this manager. Watches of other kinds lead to objects of other managers as
-// well. `clusterctl move` marks what it is about to remove here because another manager has it now; it takes the
+// isOurs reports that an object belongs to this manager. Its own label says so, whatever its owners have: watches of other kinds
+// lead to objects of other managers as well. `clusterctl move` marks what it is about to remove here because another manager has it now; it takes the
 // finalizers off itself, and what is in the cloud is the other manager's.
 func isOurs(obj client.Object, watchFilter string) bool {
 	_, moved := obj.GetAnnotations()[clusterctlv1.DeleteForMoveAnnotation]

@@ -64,14 +64,13 @@ func (r *SendanMachineReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		For(&infrav1.SendanMachine{}, builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue))).
 		WithOptions(options).
 		Watches(&clusterv1.Machine{},
-			handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(infrav1.GroupVersion.WithKind("SendanMachine"))),
-			builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue)),
-		).
+			handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(infrav1.GroupVersion.WithKind("SendanMachine")))).
 		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(clusterToMachines),
 			builder.WithPredicates(predicates.ClusterPausedTransitionsOrInfrastructureProvisioned(scheme, log))).
 		Watches(&infrav1.SendanCluster{}, handler.EnqueueRequestsFromMapFunc(r.pendingMachines), builder.WithPredicates(networkChanged())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.machinesUsingSecret), builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		WatchesRawSource(inventory.source(machineRequests)).
+		WatchesRawSource(r.crowd.calls()).
 		Complete(r)
 }
 
@@ -133,6 +132,8 @@ type machineScope struct {
 
 // Reconcile brings one machine closer to its spec.
 func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	visit := r.crowd.begin(req)
+	defer visit.end()
 	obj := &infrav1.SendanMachine{}
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -153,11 +154,9 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 	if added, err := finalizers.EnsureFinalizer(ctx, r.Client, obj, infrav1.MachineFinalizer); err != nil || added {
 		return ctrl.Result{}, err
 	}
-	leave, isRoom := r.crowd.enter(r.Clouds.Address(ctx, obj.Namespace, identityOf(scope)))
-	if !isRoom {
-		return lookForRoom(), nil
+	if !visit.enter(r.Clouds.Address(ctx, obj.Namespace, identityOf(scope))) {
+		return ctrl.Result{}, nil
 	}
-	defer leave()
 	if obj.DeletionTimestamp.IsZero() {
 		return r.reconcileNormal(ctx, scope)
 	}

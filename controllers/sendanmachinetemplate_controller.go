@@ -41,6 +41,8 @@ type SendanMachineTemplateReconciler struct {
 	Clock  clockwork.Clock
 	// WatchFilterValue restricts this process to objects with that value of the watch-filter label.
 	WatchFilterValue string
+
+	crowd *crowd
 }
 
 // +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=sendanmachinetemplates,verbs=get;list;watch
@@ -50,6 +52,7 @@ type SendanMachineTemplateReconciler struct {
 
 // SetupWithManager makes the manager run the reconciler.
 func (r *SendanMachineTemplateReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
+	r.crowd = newCrowd(options.MaxConcurrentReconciles)
 	log := ctrl.LoggerFrom(ctx)
 	err := ctrl.NewControllerManagedBy(mgr).
 		For(&infrav1.SendanMachineTemplate{}, builder.WithPredicates(predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, r.WatchFilterValue))).
@@ -58,6 +61,7 @@ func (r *SendanMachineTemplateReconciler) SetupWithManager(ctx context.Context, 
 		// Its status changes often and says nothing about templates.
 		Watches(&infrav1.SendanCluster{}, handler.EnqueueRequestsFromMapFunc(r.templatesOfInfrastructure),
 			builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}))).
+		WatchesRawSource(r.crowd.calls()).
 		WithOptions(options).
 		Named("sendanmachinetemplate").
 		Complete(r)
@@ -69,11 +73,13 @@ func (r *SendanMachineTemplateReconciler) SetupWithManager(ctx context.Context, 
 
 // Reconcile implements [reconcile.Reconciler].
 func (r *SendanMachineTemplateReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	visit := r.crowd.begin(request)
+	defer visit.end()
 	template := &infrav1.SendanMachineTemplate{}
 	if err := r.Client.Get(ctx, request.NamespacedName, template); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !template.DeletionTimestamp.IsZero() {
+	if !template.DeletionTimestamp.IsZero() || !isOurs(template, r.WatchFilterValue) {
 		return ctrl.Result{}, nil
 	}
 	cluster, err := r.clusterOf(ctx, template)
@@ -83,38 +89,38 @@ func (r *SendanMachineTemplateReconciler) Reconcile(ctx context.Context, request
 	if isPaused, requeue, err := paused.EnsurePausedCondition(ctx, r.Client, cluster, template); err != nil || isPaused || requeue {
 		return ctrl.Result{}, err
 	}
+	identity, err := r.identityOf(ctx, template, cluster)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if identity != nil && !visit.enter(r.Clouds.Address(ctx, template.Namespace, *identity)) {
+		return ctrl.Result{}, nil
+	}
 	helper, err := patch.NewHelper(template, r.Client)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("prepare to patch: %w", err)
 	}
-	again, err := r.describe(ctx, template, cluster)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
+	again := r.describe(ctx, template, identity)
 	err = helper.Patch(ctx, template, patch.WithOwnedConditions{Conditions: []string{clusterv1.PausedCondition, infrav1.ReadyCondition}})
 	return ctrl.Result{RequeueAfter: again}, client.IgnoreNotFound(err)
 }
 
 // describe sets the status and returns when to look again; never, if only an event can help.
-func (r *SendanMachineTemplateReconciler) describe(ctx context.Context, template *infrav1.SendanMachineTemplate, cluster *clusterv1.Cluster) (time.Duration, error) {
-	identity, err := r.identityOf(ctx, template, cluster)
-	if err != nil {
-		return 0, err
-	}
+func (r *SendanMachineTemplateReconciler) describe(ctx context.Context, template *infrav1.SendanMachineTemplate, identity *infrav1.IdentityReference) time.Duration {
 	if identity == nil {
 		r.setReady(template, metav1.ConditionUnknown, infrav1.WaitingForClusterReason,
 			"no cluster uses the template yet, so its cloud is not known; capacity is read once one does, or when spec.template.spec.identityRef is set")
-		return 0, nil
+		return 0
 	}
 	capacity, nodeInfo, err := r.look(ctx, template, *identity)
 	if err != nil {
 		// The last known capacity stays: what a flavor offers does not change while its cloud is away.
 		r.setReady(template, metav1.ConditionFalse, identityStep(infrav1.ReadyCondition, err, r.Clock.Now()).reason, err.Error())
-		return r.retryAfter(template, err), nil
+		return r.retryAfter(template, err)
 	}
 	template.Status.Capacity, template.Status.NodeInfo = capacity, nodeInfo
 	r.setReady(template, metav1.ConditionTrue, infrav1.AvailableReason, "")
-	return capacityRecheck, nil
+	return capacityRecheck
 }
 
 func (r *SendanMachineTemplateReconciler) look(ctx context.Context, template *infrav1.SendanMachineTemplate, identity infrav1.IdentityReference) (corev1.ResourceList, infrav1.NodeInfo, error) {

@@ -59,6 +59,8 @@ type Env struct {
 	AssetsDir string
 	// CertDir holds a serving certificate (tls.crt, tls.key) for the loopback addresses.
 	CertDir string
+	// EtcdURL is where the API server keeps everything.
+	EtcdURL string
 	// Kubeconfig is a file that reaches the API server as Config does, for programs.
 	Kubeconfig string
 
@@ -101,6 +103,7 @@ func Start(t testing.TB, fleet ...func(ctrl.Manager) error) *Env {
 	if env.Client, err = client.New(reached, client.Options{Scheme: env.Scheme}); err != nil {
 		t.Fatalf("make a client: %v", err)
 	}
+	env.EtcdURL = server.ControlPlane.Etcd.URL.String()
 	env.webhooks = server.WebhookInstallOptions
 	env.CertDir = env.webhooks.LocalServingCertDir
 	env.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")

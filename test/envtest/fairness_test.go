@@ -1,6 +1,7 @@
 package envtest_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,22 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
-	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
-	"sigs.k8s.io/cluster-api/util/conditions"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
-	"github.com/sendan-io/sendan/cloud"
 	"github.com/sendan-io/sendan/cloud/simulator"
-	"github.com/sendan-io/sendan/controllers"
 	"github.com/sendan-io/sendan/test/envtest"
 )
 
@@ -41,103 +31,217 @@ const (
 
 // TestACloudThatHangsHoldsUpNoOther gives the real controllers more work with a cloud that never answers than they have workers.
 func TestACloudThatHangsHoldsUpNoOther(t *testing.T) {
-	env := envtest.Start(t)
-	sim, err := simulator.New(simulator.Options{Clock: clockwork.NewRealClock(), Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := plane{envtest.Start(t)}
+	sim := newCloud(t, "well", "hanging")
 	well := httptest.NewServer(sim)
-	var asked atomic.Int64
-	hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client gives up
-		<-r.Context().Done()
-	}))
-	t.Cleanup(func() { well.Close(); sim.Close(); hung.Close() })
-	f := fairness{env}
-	f.startControllers(t)
+	t.Cleanup(well.Close)
+	ofClusters, ofTemplates := hungCloud(t), hungCloud(t)
+	p.startControllers(t, controllerOptions{name: "provider", workers: workers, patience: patience})
+	t.Cleanup(func() { ofClusters.end(); ofTemplates.end() }) // the controllers stop when their requests end
 
 	for i := range hanging { // of a tenant each, so that they share no login
-		text := strings.ReplaceAll(string(sim.CloudsYAML(hung.URL, "sim")), `password: "`, fmt.Sprintf(`password: "%d`, i))
-		f.cluster(t, fmt.Sprintf("hanging-%d", i), text)
+		clusters, templates := fmt.Sprint("clusters-", i), fmt.Sprint("templates-", i)
+		p.tenant(t, clusters, withPassword(cloudsYAML(t, sim, ofClusters.Server, "hanging"), i))
+		p.cluster(t, clusters, nil)
+		p.tenant(t, templates, withPassword(cloudsYAML(t, sim, ofTemplates.Server, "hanging"), i))
+		p.ownTemplate(t, templates)
 	}
+	for _, hung := range []*hungServer{ofClusters, ofTemplates} {
+		hung.isAskedBy(t, workers/2)
+	}
+	p.tenant(t, "well", cloudsYAML(t, sim, well, "well"))
+	cluster := p.cluster(t, "well", nil)
+	template := p.template(t, "well", nil)
+	p.hasCondition(t, cluster, infrav1.NetworkReadyCondition, metav1.ConditionTrue)
+	p.hasCondition(t, template, infrav1.ReadyCondition, metav1.ConditionTrue)
+	for _, hung := range []*hungServer{ofClusters, ofTemplates} {
+		if n := hung.asked.Load(); n > workers/2 {
+			t.Errorf("%d of %d workers waited for a cloud that hangs", n, workers)
+		}
+	}
+}
+
+func withPassword(clouds string, number int) string {
+	return strings.ReplaceAll(clouds, `password: "`, fmt.Sprintf(`password: "%d`, number))
+}
+
+// hungServer never answers.
+type hungServer struct {
+	*httptest.Server
+	asked atomic.Int64
+	end   func()
+}
+
+func hungCloud(t *testing.T) *hungServer {
+	ended := make(chan struct{})
+	hung := &hungServer{end: func() { close(ended) }}
+	hung.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		hung.asked.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client gives up
+		select {
+		case <-ended:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(hung.Close)
+	return hung
+}
+
+func (h *hungServer) isAskedBy(t *testing.T, most int64) {
+	t.Helper()
 	envtest.Eventually(t, inTime, func() error {
-		if n := asked.Load(); n < workers/2 {
+		if n := h.asked.Load(); n < most {
 			return fmt.Errorf("the cloud that hangs was asked %d times", n)
 		}
 		return nil
 	})
-	f.cluster(t, "well", string(sim.CloudsYAML(well.URL, "sim")))
-	envtest.Eventually(t, inTime, func() error {
-		found := &infrav1.SendanCluster{}
-		if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: "well", Name: "well"}, found); err != nil {
-			return err
+}
+
+// ownTemplate makes one with credentials of its own.
+func (p plane) ownTemplate(t *testing.T, namespace string) {
+	t.Helper()
+	template := &infrav1.SendanMachineTemplate{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "workers"}}
+	template.Spec.Template.Spec = infrav1.SendanMachineSpec{
+		Flavor: "m1.small", Image: infrav1.ResourceReference{Name: "ubuntu-24.04-kube-v1.36.3"},
+		IdentityRef: &infrav1.IdentityReference{Name: "cloud", CloudName: "sim"},
+	}
+	p.create(t, template)
+}
+
+const (
+	// noisyMachines all fail. They are far more than there are workers.
+	noisyMachines = 200
+	sharedWorkers = 8
+	// placesOfATenant at one cloud: half of the half that one cloud may have.
+	placesOfATenant = sharedWorkers / 4
+	// passesInLine is far less than what 200 machines take that come back every other second to look for room.
+	passesInLine = 5
+	// requestsOfAFailedMachine: a port and a server that is refused. The rest is for the cluster and for listings.
+	requestsOfAFailedMachine = 2
+	requestsOfANoisyCluster  = 150
+)
+
+// TestATenantHoldsUpNoOther has two tenants at one cloud. All machines of one of them fail: slowly at first, then fast.
+func TestATenantHoldsUpNoOther(t *testing.T) {
+	p := plane{envtest.Start(t)}
+	sim := newCloud(t, "noisy", "quiet")
+	edge := newSlowEdge(t, sim, "noisy-")
+	var passes atomic.Int64
+	p.startControllers(t, controllerOptions{name: "provider", workers: sharedWorkers, patience: patience, onPass: func(machine client.ObjectKey) {
+		if machine.Namespace == "noisy" {
+			passes.Add(1)
 		}
-		if !conditions.IsTrue(found, infrav1.NetworkReadyCondition) {
-			return fmt.Errorf("the conditions are %+v", found.Status.Conditions)
+	}})
+
+	p.tenant(t, "noisy", cloudsYAML(t, sim, edge.Server, "noisy"))
+	p.provisioned(t, p.cluster(t, "noisy", nil))
+	if err := sim.SetQuota("noisy", "instances", 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range noisyMachines {
+		p.bootstrap(t, p.machine(t, "noisy", fmt.Sprint("noisy-", i), nil))
+	}
+	envtest.Eventually(t, inTime, func() error {
+		if held := edge.held.Load(); held < placesOfATenant {
+			return fmt.Errorf("%d requests for a server are under way", held)
 		}
 		return nil
 	})
-	if n := asked.Load(); n > workers/2 {
-		t.Errorf("%d of %d workers waited for the cloud that hangs", n, workers)
+
+	quiet := func(name string) {
+		t.Helper()
+		p.tenant(t, name, cloudsYAML(t, sim, edge.Server, "quiet"))
+		p.provisioned(t, p.cluster(t, name, nil))
+		machine := p.machine(t, name, name, nil)
+		p.bootstrap(t, machine)
+		p.runs(t, machine)
+	}
+	quiet("quiet-while-slow")
+	if held := edge.held.Load(); held != placesOfATenant {
+		t.Errorf("%d machines of the noisy tenant were at the cloud at the same time, want %d", held, placesOfATenant)
+	}
+	before := passes.Load()
+	quiet("quiet-while-they-wait")
+	if n := passes.Load() - before; n > passesInLine {
+		t.Errorf("%d passes over machines that stood in line", n)
+	}
+
+	edge.release()
+	quiet("quiet-while-fast")
+	envtest.Eventually(t, inTime, func() error {
+		if refused := edge.refused.Load(); refused < noisyMachines {
+			return fmt.Errorf("%d of %d machines were tried", refused, noisyMachines)
+		}
+		return nil
+	})
+	if refused, requests := edge.refused.Load(), requestsIn(t, sim, "noisy"); refused > noisyMachines || requests > noisyMachines*requestsOfAFailedMachine+requestsOfANoisyCluster {
+		t.Errorf("%d machines asked for a server %d times, and the cloud %d times for anything", noisyMachines, refused, requests)
 	}
 }
 
-type fairness struct{ *envtest.Env }
+// slowEdge is in front of a cloud. It holds requests for servers whose names have a prefix.
+type slowEdge struct {
+	*httptest.Server
+	release func()
+	// held are under way now, and refused are all that were answered with 403.
+	held, refused atomic.Int64
+}
 
-func (f fairness) startControllers(t *testing.T) {
+func newSlowEdge(t *testing.T, sim *simulator.Simulator, prefix string) *slowEdge {
+	released := make(chan struct{})
+	edge := &slowEdge{release: func() { close(released) }}
+	edge.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !asksForServer(r, prefix) {
+			sim.ServeHTTP(w, r)
+			return
+		}
+		edge.held.Add(1)
+		select {
+		case <-released:
+		case <-r.Context().Done():
+		}
+		edge.held.Add(-1)
+		answer := &statusWriter{ResponseWriter: w}
+		sim.ServeHTTP(answer, r)
+		if answer.status == http.StatusForbidden {
+			edge.refused.Add(1)
+		}
+	}))
+	t.Cleanup(edge.Close)
+	return edge
+}
+
+func asksForServer(r *http.Request, prefix string) bool {
+	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/servers") {
+		return false
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return err == nil && bytes.Contains(body, []byte(`"name":"`+prefix))
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// requestsIn counts what a project was asked for.
+func requestsIn(t *testing.T, sim *simulator.Simulator, project string) int {
 	t.Helper()
-	mgr, err := ctrl.NewManager(f.Config, ctrl.Options{
-		Scheme: f.Scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
-	})
+	account, err := sim.Account(project, project)
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock := clockwork.NewRealClock()
-	sessions := cloud.NewSessions(cloud.Options{Clock: clock, RequestTimeout: patience})
-	inventory := controllers.NewInventoryEvents(mgr.GetClient(), sessions)
-	if err := mgr.Add(sessions); err != nil {
-		t.Fatal(err)
-	}
-	reconciler := &controllers.SendanClusterReconciler{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("test"), Clock: clock,
-		Clouds: &controllers.Identities{Client: mgr.GetCache(), Secrets: mgr.GetAPIReader(), Sessions: sessions},
-	}
-	if err := controllers.IndexFields(t.Context(), mgr.GetFieldIndexer()); err != nil {
-		t.Fatal(err)
-	}
-	if err := reconciler.SetupWithManager(t.Context(), mgr, inventory, controller.Options{MaxConcurrentReconciles: workers}); err != nil {
-		t.Fatal(err)
-	}
-	envtest.Run(t, mgr)
-}
-
-// cluster makes one in a namespace of its own.
-func (f fairness) cluster(t *testing.T, name, clouds string) {
-	t.Helper()
-	cluster := &clusterv1.Cluster{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: name}}
-	cluster.Spec.InfrastructureRef = clusterv1.ContractVersionedObjectReference{APIGroup: infrav1.GroupVersion.Group, Kind: "SendanCluster", Name: name}
-	for _, object := range []client.Object{
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}},
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "cloud"}, Data: map[string][]byte{"clouds.yaml": []byte(clouds)}},
-		cluster,
-	} {
-		if err := f.Client.Create(t.Context(), object); err != nil {
-			t.Fatal(err)
+	count := 0
+	for _, call := range sim.CallLog() {
+		if call.Project == account.ProjectID {
+			count++
 		}
 	}
-	infra := &infrav1.SendanCluster{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: name, Name: name, Labels: map[string]string{clusterv1.ClusterNameLabel: name},
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: clusterv1.GroupVersion.String(), Kind: "Cluster", Name: name, UID: cluster.UID}},
-		},
-		Spec: infrav1.SendanClusterSpec{
-			IdentityRef: infrav1.IdentityReference{Name: "cloud", CloudName: "sim"},
-			Network:     infrav1.ClusterNetwork{Managed: &infrav1.ManagedNetwork{CIDRs: []string{"10.6.0.0/24"}}},
-		},
-	}
-	if err := f.Client.Create(t.Context(), infra); err != nil {
-		t.Fatal(err)
-	}
+	return count
 }
