@@ -18,6 +18,8 @@ type blow struct {
 	strike func(w *world, rw http.ResponseWriter, r *http.Request)
 	// hangs says that the answer never comes, which takes the provider's patience in real time.
 	hangs bool
+	// kills says that the manager dies of it.
+	kills bool
 }
 
 // blows are all that can happen to a request.
@@ -58,7 +60,7 @@ func blows() []blow {
 // killed lets the manager die right after the call: it takes effect, nobody gets its reply, and the next process starts with nothing
 // but what Kubernetes and the cloud hold.
 func killed() blow {
-	return blow{name: "killed right after", strike: func(w *world, _ http.ResponseWriter, r *http.Request) {
+	return blow{name: "killed right after", kills: true, strike: func(w *world, _ http.ResponseWriter, r *http.Request) {
 		w.sim.ServeHTTP(httptest.NewRecorder(), r)
 		w.running.Load().dead.Store(true)
 		panic(http.ErrAbortHandler)
