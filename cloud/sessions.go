@@ -41,6 +41,8 @@ type Options struct {
 	RequestTimeout time.Duration
 	// UserAgent goes before the library's own.
 	UserAgent string
+	// MayChange is asked right before each request that changes something. Its error keeps the request from being sent.
+	MayChange func() error
 	// ManualPolling leaves polling to the caller of [Inventory.Poll]; tests want that.
 	ManualPolling bool
 	// Polling sets the pace of the inventories.
@@ -62,6 +64,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RequestTimeout <= 0 {
 		o.RequestTimeout = defaultRequestTimeout
+	}
+	if o.MayChange == nil {
+		o.MayChange = func() error { return nil }
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = defaultUserAgent

@@ -42,6 +42,7 @@ type connector struct {
 	identity  *Identity
 	timeout   time.Duration
 	userAgent string
+	mayChange func() error
 	clock     clockwork.Clock
 	metrics   *requestMetrics
 	governed  *governors
@@ -63,6 +64,7 @@ func newConnector(identity *Identity, owner *Sessions) *connector {
 		identity:  identity,
 		timeout:   owner.options.RequestTimeout,
 		userAgent: owner.options.UserAgent,
+		mayChange: owner.options.MayChange,
 		clock:     owner.options.Clock,
 		metrics:   owner.metrics,
 		governed:  owner.governors,
@@ -106,7 +108,7 @@ func (c *connector) provider(of service, at endpoint, region string, auth *authe
 func (c *connector) newProvider(of service, at endpoint, region string, auth *authenticator) *provider {
 	governor := c.governed.of(c.identity.AuthURL, region)
 	var chain http.RoundTripper = &wire{next: c.transport, timeout: c.timeout}
-	chain = &governedTransport{next: chain, governor: governor, service: of, endpoint: at, clock: c.clock, metrics: c.metrics}
+	chain = &governedTransport{next: chain, governor: governor, service: of, endpoint: at, mayChange: c.mayChange, clock: c.clock, metrics: c.metrics}
 	chain = &resender{next: chain}
 	if auth != nil {
 		chain = &tokenTransport{next: chain, auth: auth, root: at.address()}
@@ -211,8 +213,10 @@ type governedTransport struct {
 	governor *governor
 	service  service
 	endpoint endpoint
-	clock    clockwork.Clock
-	metrics  *requestMetrics
+	// mayChange comes after the governor, which a request may have waited for.
+	mayChange func() error
+	clock     clockwork.Clock
+	metrics   *requestMetrics
 }
 
 func (t *governedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -221,6 +225,12 @@ func (t *governedTransport) RoundTrip(request *http.Request) (*http.Response, er
 	breaker, err := t.governor.admit(ctx, t.service)
 	if err != nil {
 		return nil, unsent(request, err)
+	}
+	if t.changes(request) {
+		if err := t.mayChange(); err != nil {
+			breaker.settle(outcomeUnknown)
+			return nil, unsent(request, Errorf(Transient, "not sent: %v", err))
+		}
 	}
 	request = request.Clone(ctx)
 	id := "req-" + uuid.NewString()
@@ -244,6 +254,11 @@ func (t *governedTransport) RoundTrip(request *http.Request) (*http.Response, er
 		response.Header.Set(requestIDHeader, id)
 	}
 	return response, nil
+}
+
+// changes tells requests that read. Who logs in changes nothing.
+func (t *governedTransport) changes(request *http.Request) bool {
+	return request.Method != http.MethodGet && request.Method != http.MethodHead && t.service != identityService
 }
 
 // judge says what an answer means for the breaker. 501 is a feature the cloud lacks, not a failure; and

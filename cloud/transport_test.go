@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -452,5 +453,37 @@ func TestMetricsOfADroppedCloudGoAway(t *testing.T) {
 	sessions.dropIdle()
 	if got := testutil.CollectAndCount(sessions.metrics.requests); got != 0 {
 		t.Errorf("%d series left", got)
+	}
+}
+
+func TestWhatMayNotChangeAnythingOnlyReads(t *testing.T) {
+	fake := newLoginCloud(t, clockwork.NewFakeClock())
+	asked := 0
+	count := func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		writeJSON(w, http.StatusOK, map[string]any{})
+	}
+	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+		fake.answer(method+" /compute/v2.1/x", count)
+	}
+	mayChange := errors.New("another one leads")
+	sessions := NewSessions(Options{Clock: fake.clock, MayChange: func() error { return mayChange }})
+	session, err := sessions.Get(t.Context(), fake.identity())
+	if err != nil {
+		t.Fatalf("it may log in: %v", err)
+	}
+	if err := session.send(t.Context(), computeService, http.MethodGet, "x", nil, nil); err != nil || asked != 1 {
+		t.Errorf("it may read: %v", err)
+	}
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
+		err := session.send(t.Context(), computeService, method, "x", nil, nil)
+		wantClass(t, err, Transient, "not sent", "another one leads")
+		if IsUncertain(err) || asked != 1 {
+			t.Errorf("%s was sent %d times: %v", method, asked-1, err)
+		}
+	}
+	mayChange = nil
+	if err := session.send(t.Context(), computeService, http.MethodPost, "x", nil, nil); err != nil || asked != 2 {
+		t.Errorf("when it may again: %v", err)
 	}
 }

@@ -47,7 +47,7 @@ func setUpControllers(ctx context.Context, mgr ctrl.Manager, o *options) error {
 	clock := clockwork.NewRealClock()
 	sessions := cloud.NewSessions(cloud.Options{
 		Clock: clock, Registerer: metrics.Registry, Logger: slog.New(logr.ToSlogHandler(klog.Background())),
-		RequestsPerSecond: o.cloudRequestsPerSec, Burst: o.cloudRequestBurst, RequestTimeout: o.cloudRequestTimeout, UserAgent: o.manager.UserAgent(),
+		RequestsPerSecond: o.cloudRequestsPerSec, Burst: o.cloudRequestBurst, RequestTimeout: o.cloudRequestTimeout, UserAgent: o.manager.UserAgent(), MayChange: o.manager.Leads,
 		Polling: cloud.PollingOptions{Building: o.inventoryPollBuilding, Servers: o.inventoryPollServers, Sweep: o.inventoryPollSweep, SlowSweep: o.inventoryPollSlow},
 	})
 	if err := mgr.Add(sessions); err != nil {

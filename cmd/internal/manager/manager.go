@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -49,6 +50,8 @@ type Options struct {
 	diagnostics     flags.ManagerOptions
 	kubeconfig      string
 	leaderElect     bool
+	leaseNamespace  string
+	lease           *lease
 	leaseDuration   time.Duration
 	renewDeadline   time.Duration
 	retryPeriod     time.Duration
@@ -70,6 +73,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	flags.AddManagerOptions(fs, &o.diagnostics)
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "Path of the kubeconfig of the management cluster. Only needed outside of it.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Elect a leader among several managers, so that only one is active.")
+	fs.StringVar(&o.leaseNamespace, "leader-elect-namespace", "", "Namespace of the lease. That of the manager's pod when empty, so it is needed outside of a cluster.")
 	fs.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long others wait before they take over from a leader that is silent.")
 	fs.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long a leader tries to renew before it gives up.")
 	fs.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "How long to wait between tries.")
@@ -122,6 +126,9 @@ func New(o *Options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.lease = &lease{clock: clockwork.NewRealClock(), deadline: o.renewDeadline}
+	managerOptions.LeaderElectionConfig = rest.CopyConfig(restConfig)
+	managerOptions.LeaderElectionConfig.Wrap(o.lease.watch)
 	mgr, err := ctrl.NewManager(restConfig, managerOptions)
 	if err != nil {
 		return nil, err
@@ -145,6 +152,14 @@ func NewScheme(adders ...func(*runtime.Scheme) error) (*runtime.Scheme, error) {
 
 // Concurrency is how many objects a controller works on at the same time.
 func Concurrency(n int) controller.Options { return controller.Options{MaxConcurrentReconciles: n} }
+
+// Leads tells why another manager may be the leader by now. Whatever must not be done twice asks right before.
+func (o *Options) Leads() error {
+	if !o.leaderElect {
+		return nil
+	}
+	return o.lease.held()
+}
 
 // UserAgent is how the program introduces itself.
 func (o *Options) UserAgent() string { return "sendan-" + o.Name }
@@ -174,7 +189,8 @@ func (o *Options) managerOptions() (ctrl.Options, error) {
 			CacheSyncTimeout: 5 * time.Minute, // tens of thousands of objects take their time
 		},
 		LeaderElection: o.leaderElect, LeaderElectionID: "sendan-" + o.Name, LeaderElectionResourceLock: resourcelock.LeasesResourceLock,
-		LeaseDuration: &o.leaseDuration, RenewDeadline: &o.renewDeadline, RetryPeriod: &o.retryPeriod,
+		LeaderElectionNamespace: o.leaseNamespace,
+		LeaseDuration:           &o.leaseDuration, RenewDeadline: &o.renewDeadline, RetryPeriod: &o.retryPeriod,
 		HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profilerAddress, Metrics: *metricsOptions,
 		Cache:  cache.Options{SyncPeriod: &o.SyncPeriod, ByObject: o.Cached, DefaultTransform: cache.TransformStripManagedFields()},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: o.Uncached}},
