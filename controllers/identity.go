@@ -34,7 +34,7 @@ type CloudGetter interface {
 // keeps no copy but the parsed one of the Secret's present version, so a rotated Secret takes effect
 // with the next reconcile.
 type Identities struct {
-	// Client reads identities, namespaces and the metadata of Secrets from the cache.
+	// Client reads identities, namespaces and the metadata of Secrets from the cache, which may leave out some Secrets.
 	Client client.Reader
 	// Secrets reads the Secrets themselves.
 	Secrets client.Reader
@@ -123,13 +123,12 @@ func (i *Identities) allows(ctx context.Context, identity *infrav1.SendanCluster
 	return selector.Matches(labels.Set(ns.Labels)), nil
 }
 
-// read parses the Secret's clouds.yaml, once for each version of the Secret.
+// read parses the Secret's clouds.yaml, once for each version of the Secret. One that the cache does not have is read each time.
 func (i *Identities) read(ctx context.Context, name types.NamespacedName, cloudName string) (cloud.Identity, error) {
 	meta := &metav1.PartialObjectMetadata{}
 	meta.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	if err := i.Client.Get(ctx, name, meta); apierrors.IsNotFound(err) {
-		return cloud.Identity{}, missingSecret(name)
-	} else if err != nil {
+	err := i.Client.Get(ctx, name, meta)
+	if client.IgnoreNotFound(err) != nil {
 		return cloud.Identity{}, fmt.Errorf("get Secret %s: %w", name, err)
 	}
 	key := parsedKey{secret: name, cloudName: cloudName}

@@ -3,8 +3,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"runtime/debug"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -13,14 +11,7 @@ import (
 
 const name = "fleet-manager"
 
-// gcPercent spends processor time, of which a settled manager needs little, to save memory, most of which is what caches keep.
-// The environment variable GOGC takes precedence.
-const gcPercent = 50
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	o := options{manager: manager.Options{Name: name}}
 	manager.Main(&o.manager, o.addFlags, func(ctx context.Context) (ctrl.Manager, error) { return newManager(ctx, &o) })
 }

@@ -44,7 +44,7 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	o.manager.Cached = map[client.Object]cache.ByObject{
 		&clusterv1.ClusterClass{}: compiled, &infrav1.SendanClusterTemplate{}: compiled, &infrav1.SendanMachineTemplate{}: compiled,
 		&bootstrapv1.KubeadmConfigTemplate{}: compiled, &controlplanev1.KubeadmControlPlaneTemplate{}: compiled,
-		&infrav1.SendanMachine{}: {Transform: sites.SlimMachine}, &clusterv1.Machine{}: {Transform: slimMachine},
+		&infrav1.SendanMachine{}: {Transform: sites.SlimMachine}, &clusterv1.Machine{}: {Transform: manager.SlimMachine},
 		&clusterv1.MachineDeployment{}: {Transform: slimMachineDeployment},
 	}
 	mgr, err := manager.New(&o.manager)

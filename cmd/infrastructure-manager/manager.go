@@ -8,10 +8,12 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -28,8 +30,13 @@ func newManager(ctx context.Context, o *options) (ctrl.Manager, error) {
 	if o.manager.Scheme, err = manager.NewScheme(clientgoscheme.AddToScheme, clusterv1.AddToScheme, infrav1.AddToScheme); err != nil {
 		return nil, err
 	}
-	// Secrets hold credentials and user data: only their metadata is kept in memory.
+	// Secrets hold credentials and user data: only their metadata is kept in memory, and nothing of what Cluster API makes, which is at
+	// least one for each machine.
 	o.manager.Uncached = []client.Object{&corev1.Secret{}}
+	o.manager.Cached = map[client.Object]cache.ByObject{
+		&corev1.Secret{}:     {Field: fields.OneTermNotEqualSelector("type", string(clusterv1.ClusterSecretType))},
+		&clusterv1.Machine{}: {Transform: manager.SlimMachine},
+	}
 	mgr, err := manager.New(&o.manager)
 	if err != nil {
 		return nil, err
