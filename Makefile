@@ -12,6 +12,7 @@ GO_TEST_FLAGS  ?= -race -timeout 20m
 APISERVER_START_TIMEOUT ?= 120s
 # What the demo's servers run: memory, or docker for real nodes in containers.
 NODES          ?= memory
+BENCH_SCALE     = go -C test/scale test -count=1 -run '^$$' -benchtime 1x -timeout 3h
 # Of `make bench-fleet`: -clusters, -addon-clusters, -window, -operations, -profiles.
 BENCH_FLAGS    ?=
 # The image that real nodes boot, where it is not to be built.
@@ -130,7 +131,18 @@ bench: build plane-tools ## Measure time to Ready, cloud calls and memory into b
 bench-fleet: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
 bench-fleet: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
 bench-fleet: plane-tools ## Measure the fleet manager's memory, requests and admission with 1,500 clusters into bench/fleet.md; BENCH_FLAGS='-clusters 100' for less
-	go -C test/scale test -count=1 -run '^$$' -bench . -benchtime 1x -timeout 3h . -results $(CURDIR)/bench/fleet.md $(BENCH_FLAGS)
+	$(BENCH_SCALE) -bench Fleet . -results $(CURDIR)/bench/fleet.md $(BENCH_FLAGS)
+
+# Of `make scale`: how many clusters the whole plane makes, and for the provider alone -clusters, -machines, -projects, -rest, -profiles.
+SCALE_CLUSTERS ?= 200
+SCALE_FLAGS    ?=
+
+.PHONY: scale
+scale: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
+scale: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
+scale: build plane-tools ## Measure the provider alone with 50,000 machines, then the whole plane with SCALE_CLUSTERS clusters, and fail above bench/budget.yaml
+	$(BENCH_SCALE) -bench Provider . -results $(CURDIR)/bench/provider.md $(SCALE_FLAGS)
+	$(BIN)/sendan bench --tools-dir $(TOOLS_DIR) --clusters $(SCALE_CLUSTERS) --budget --out bench/plane.md
 
 .PHONY: bench-nodes
 bench-nodes: ## Measure time to Ready of real nodes, and of CAPD's, into bench/results.md; needs Docker

@@ -90,7 +90,7 @@ func TestASettledFleetIsNotWrittenTo(t *testing.T) {
 	}
 
 	// No pass is due now: the workload itself has to tell of the drift.
-	f.arguments = []string{"--addon-interval=1h", quietSite}
+	f.manager.arguments = append(f.manager.arguments, "--addon-interval=1h")
 	f.restart(t)
 	f.awaitSettled(t, count)
 	drifted := f.clusters[4]

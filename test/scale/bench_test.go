@@ -4,9 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -14,19 +14,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 var (
-	manyClusters = flag.Int("clusters", 1500, "how many clusters the fleet manager's memory and admission are measured with")
+	manyClusters = flag.Int("clusters", 1500, "how many clusters a manager's memory and requests are measured with")
 	withAddons   = flag.Int("addon-clusters", 200, "how many clusters have add-ons where those are measured")
 	window       = flag.Duration("window", 2*time.Minute, "how long the requests of a settled fleet manager are counted")
 	operations   = flag.Int("operations", 300, "how many Clusters are created, and scaled, in each tenant")
 	results      = flag.String("results", "", "file to write the tables to")
-	profiles     = flag.String("profiles", "", "existing folder to write the heap and goroutines of the settled fleet manager to")
+	profiles     = flag.String("profiles", "", "existing folder to write the heap and goroutines of a manager to")
 )
 
 // clustersOfFew is how many the other tenant has.
@@ -60,6 +59,8 @@ func (r *report) save(b *testing.B) {
 }
 
 func measureMany(b *testing.B, text *report) {
+	b.Setenv("GOGC", "300") // of the API server, and of the tenants' that this process has: what they tidy up is no part of admission
+	defer debug.SetGCPercent(debug.SetGCPercent(300))
 	f := startFleet(b)
 	_, alone := f.manager.memoryMiB(b)
 	f.addClusters(b, few, clustersOfFew)
@@ -70,7 +71,9 @@ func measureMany(b *testing.B, text *report) {
 	f.awaitSettled(b, addonsOfRelease)
 	settledAfter := time.Since(restarted) - quietFor*time.Second
 	cost := f.watch(b)
-	f.profile(b)
+	if *profiles != "" {
+		saveProfiles(b, f.manager, *profiles+"/")
+	}
 
 	fmt.Fprintf(text, "\n## Memory and requests with %d clusters\n\n", len(f.clusters))
 	fmt.Fprintf(text, "After a restart of the program, with %d FleetMembers and %d Machines there, and an add-on in each cluster. A write to the\n"+
@@ -132,7 +135,7 @@ type cost struct {
 	passes, tenantReads, dryRuns, tenantWrites int64
 	clusters                                   int
 	// written are the management cluster's objects that anybody wrote, by kind.
-	written map[string]int
+	written objectWrites
 }
 
 // watch lets time go by.
@@ -140,15 +143,14 @@ func (f *fleet) watch(b *testing.B) cost {
 	b.Helper()
 	reads, writes := f.manager.toManagement(b)
 	passes, tenantReads, dryRuns, tenantWrites := f.requestsToTenants()
-	written, processor := f.written(b), f.manager.processorSeconds(b)
+	written, processor := countObjectWrites(b, f.Env), f.manager.processorSeconds(b)
 	select {
 	case <-time.After(*window):
 	case <-b.Context().Done():
 		b.Fatal(b.Context().Err())
 	}
-	c := cost{clusters: len(f.clusters), written: f.written(b), processorSeconds: f.manager.processorSeconds(b) - processor}
-	for resource, before := range written {
-		c.written[resource] -= before
+	c := cost{
+		clusters: len(f.clusters), written: countObjectWrites(b, f.Env).since(written), processorSeconds: f.manager.processorSeconds(b) - processor,
 	}
 	c.settledMiB, c.peakMiB = f.manager.memoryMiB(b)
 	c.managementReads, c.managementWrites = f.manager.toManagement(b)
@@ -166,9 +168,7 @@ func (c cost) write(text *report, writesBudget string) {
 	fmt.Fprintf(text, "| reads of the management cluster, a minute | %.1f | |\n", float64(c.managementReads)/minutes)
 	fmt.Fprintf(text, "| writes to the management cluster | %d | 0 |\n", c.managementWrites)
 	for _, resource := range slices.Sorted(maps.Keys(c.written)) {
-		if count := c.written[resource]; count > 0 && resource != "leases" { // the API server's own
-			fmt.Fprintf(text, "| of %s, whoever wrote them | %d | |\n", resource, count)
-		}
+		fmt.Fprintf(text, "| of %s, whoever wrote them | %d | |\n", resource, c.written[resource])
 	}
 	fmt.Fprintf(text, "| reads of a tenant cluster, a minute | %.1f | |\n", float64(c.tenantReads)/minutes/float64(c.clusters))
 	fmt.Fprintf(text, "| dry runs in a tenant cluster, a minute | %.1f | |\n", float64(c.dryRuns)/minutes/float64(c.clusters))
@@ -234,7 +234,7 @@ type calls struct {
 func (f *fleet) webhooks(b *testing.B) map[string]calls {
 	b.Helper()
 	called := map[string]calls{}
-	for _, series := range metric(b, f.apiServerMetrics(b), "apiserver_admission_webhook_admission_duration_seconds") {
+	for _, series := range metric(b, apiServerMetrics(b, f.Env), "apiserver_admission_webhook_admission_duration_seconds") {
 		if name := labels(series)["name"]; strings.HasSuffix(name, ".cluster.fleet.sendan.io") {
 			histogram := series.GetHistogram()
 			all := called[name]
@@ -242,36 +242,6 @@ func (f *fleet) webhooks(b *testing.B) map[string]calls {
 		}
 	}
 	return called
-}
-
-// written counts the writes to the management cluster by what was written, whoever did it.
-func (f *fleet) written(b *testing.B) map[string]int {
-	b.Helper()
-	counts := map[string]int{}
-	for _, series := range metric(b, f.apiServerMetrics(b), "apiserver_request_total") {
-		labels := labels(series)
-		if slices.Contains([]string{"APPLY", "DELETE", "PATCH", "POST", "PUT"}, labels["verb"]) {
-			counts[strings.TrimSuffix(labels["resource"]+"/"+labels["subresource"], "/")] += int(series.GetCounter().GetValue())
-		}
-	}
-	return counts
-}
-
-func (f *fleet) apiServerMetrics(b *testing.B) string {
-	b.Helper()
-	transport, err := rest.HTTPClientFor(f.Config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, strings.TrimSuffix(f.Config.Host, "/")+"/metrics", nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	text, err := answer(transport, request)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return text
 }
 
 func (f *fleet) cluster(b *testing.B, tenant string) *clusterv1.Cluster {
@@ -290,16 +260,13 @@ func (f *fleet) scale(b *testing.B, cluster *clusterv1.Cluster, nodes int32) err
 	return f.Client.Patch(b.Context(), cluster, client.MergeFrom(before))
 }
 
-// profile tells where the memory is.
-func (f *fleet) profile(b *testing.B) {
+// saveProfiles tells where the memory of a manager is. The path begins the names of the files.
+func saveProfiles(b *testing.B, m *manager, path string) {
 	b.Helper()
-	if *profiles == "" {
-		return
-	}
-	for file, path := range map[string]string{"heap": "heap?gc=1", "goroutine": "goroutine", "goroutine.txt": "goroutine?debug=1"} {
-		text, err := fetch(b.Context(), f.manager.profiler, "/debug/pprof/"+path)
+	for file, of := range map[string]string{"heap": "heap?gc=1", "goroutine": "goroutine", "goroutine.txt": "goroutine?debug=1"} {
+		text, err := fetch(b.Context(), m.profiler, "/debug/pprof/"+of)
 		if err == nil {
-			err = os.WriteFile(*profiles+"/"+file, []byte(text), 0o600)
+			err = os.WriteFile(path+file, []byte(text), 0o600)
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -44,25 +44,24 @@ const (
 // fleet is a management cluster with a fleet manager and its tenant clusters.
 type fleet struct {
 	*envtest.Env
-	manager   *manager
-	program   string
-	arguments []string
-	types     *kubeapi.Types
-	clusters  []*tenantCluster
+	manager  *manager
+	types    *kubeapi.Types
+	clusters []*tenantCluster
 }
 
 // startFleet returns when tenants can make clusters. The platform is that of the demo, in a simulated cloud.
 func startFleet(t testing.TB, arguments ...string) *fleet {
 	t.Helper()
-	f := &fleet{program: buildManager(t), Env: envtest.Start(t), arguments: arguments, types: kubeapi.NewTypes()}
+	program := buildProgram(t, "fleet-manager")
+	f := &fleet{Env: envtest.Start(t), types: kubeapi.NewTypes()}
 	cloudURL, cloud := startCloud(t)
 	f.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}})
 	f.create(t, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: "tokyo-cloud"},
 		Data:       map[string][]byte{"clouds.yaml": cloud.CloudsYAML(cloudURL, "demo")},
 	})
-	f.manager = newManager(t, f.Env)
-	f.manager.start(t, f.program, f.Env, arguments...)
+	f.manager = newManager(t, f.Env, program, append(arguments, "--system-namespace="+systemNamespace)...)
+	f.manager.start(t)
 	f.CallFleetManager(t, f.manager.webhooks)
 	for _, object := range platform(t) {
 		if err := f.Client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("platform")); err != nil {
@@ -179,7 +178,7 @@ func (f *fleet) writeStatus(ctx context.Context, part part) error {
 func (f *fleet) restart(t testing.TB) {
 	t.Helper()
 	f.manager.stop(t)
-	f.manager.start(t, f.program, f.Env, f.arguments...)
+	f.manager.start(t)
 }
 
 // awaitSettled returns when every cluster has its FleetMember, which is Healthy with so many add-ons, and the fleet manager

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +23,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"k8s.io/client-go/rest"
 
 	"github.com/sendan-io/sendan/test/envtest"
 )
@@ -31,63 +34,67 @@ const (
 	stopsWithin     = 30 * time.Second
 )
 
-// manager is a fleet manager as it is shipped: the program, in a process of its own.
+// manager is one of Sendan's managers as it is shipped: the program, in a process of its own.
 type manager struct {
-	command                       *exec.Cmd
-	log                           string
-	apiServer                     string
+	program   string
+	arguments []string
+	command   *exec.Cmd
+	log       string
+	apiServer string
+
 	webhooks                      int
 	health, diagnostics, profiler string
 }
 
-// buildManager builds the program, with this repository's go.mod and not the test's.
-func buildManager(t testing.TB) string {
+// buildProgram builds one of cmd, with this repository's go.mod and not the test's.
+func buildProgram(t testing.TB, name string) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "fleet-manager")
-	command := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/fleet-manager")
+	program := filepath.Join(t.TempDir(), name)
+	command := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/"+name)
 	command.Dir = envtest.RepositoryFile(t)
 	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("build the fleet manager: %v\n%s", err, output)
+		t.Fatalf("build %s: %v\n%s", name, err, output)
 	}
 	return program
 }
 
 // newManager chooses where the manager listens. It can be started more than once.
-func newManager(t testing.TB, env *envtest.Env) *manager {
+func newManager(t testing.TB, env *envtest.Env, program string, arguments ...string) *manager {
 	t.Helper()
 	host, err := url.Parse(env.Config.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	apiServer := host.Host
-	if apiServer == "" {
-		apiServer = env.Config.Host
-	}
-	m := &manager{log: filepath.Join(t.TempDir(), "fleet-manager.log"), apiServer: apiServer}
 	ports := freePorts(t, 4)
-	m.webhooks = ports[0]
-	m.health, m.diagnostics, m.profiler = loopback(ports[1]), loopback(ports[2]), loopback(ports[3])
+	m := &manager{
+		program: program, log: filepath.Join(t.TempDir(), filepath.Base(program)+".log"), apiServer: cmp.Or(host.Host, env.Config.Host),
+		webhooks: ports[0], health: loopback(ports[1]), diagnostics: loopback(ports[2]), profiler: loopback(ports[3]),
+	}
+	m.arguments = append([]string{
+		"--kubeconfig=" + env.Kubeconfig, "--webhook-port=" + strconv.Itoa(m.webhooks), "--webhook-cert-dir=" + env.CertDir,
+		"--health-addr=" + m.health, "--diagnostics-address=" + m.diagnostics, "--insecure-diagnostics", "--profiler-address=" + m.profiler,
+	}, arguments...)
 	t.Cleanup(func() {
 		m.stop(t)
 		if t.Failed() {
-			t.Logf("the fleet manager said last:\n%s", tail(m.log, 30))
+			t.Logf("%s said last:\n%s", m.name(), tail(m.log, 30))
 		}
 	})
 	return m
 }
 
-func (m *manager) start(t testing.TB, program string, env *envtest.Env, arguments ...string) {
+func (m *manager) name() string { return filepath.Base(m.program) }
+
+// start returns when the manager answers. It goes on in the log of an earlier run.
+func (m *manager) start(t testing.TB) {
 	t.Helper()
 	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }() // the process has its own copy
-	m.command = exec.Command(program, append([]string{
-		"--kubeconfig=" + env.Kubeconfig, "--system-namespace=" + systemNamespace,
-		"--webhook-port=" + strconv.Itoa(m.webhooks), "--webhook-cert-dir=" + env.CertDir,
-		"--health-addr=" + m.health, "--diagnostics-address=" + m.diagnostics, "--insecure-diagnostics", "--profiler-address=" + m.profiler,
-	}, arguments...)...)
+	m.command = exec.Command(m.program, m.arguments...)
+	m.command.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "GOGC=") }) // of the API server
 	m.command.Stdout, m.command.Stderr = log, log
 	if err := m.command.Start(); err != nil {
 		t.Fatal(err)
@@ -108,7 +115,7 @@ func (m *manager) stop(t testing.TB) {
 	kill := time.AfterFunc(stopsWithin, func() { _ = m.command.Process.Kill() })
 	defer kill.Stop()
 	if err := m.command.Wait(); err != nil {
-		t.Errorf("the fleet manager ended with %v", err)
+		t.Errorf("%s ended with %v", m.name(), err)
 	}
 	m.command = nil
 }
@@ -160,9 +167,52 @@ func (m *manager) processorSeconds(t testing.TB) float64 {
 	}
 	series := metric(t, text, "process_cpu_seconds_total")
 	if len(series) != 1 {
-		t.Fatal("the fleet manager does not tell process_cpu_seconds_total")
+		t.Fatalf("%s does not tell process_cpu_seconds_total", m.name())
 	}
 	return series[0].GetCounter().GetValue()
+}
+
+// objectWrites count the writes to a management cluster by what was written, whoever did it.
+type objectWrites map[string]int
+
+func countObjectWrites(t testing.TB, env *envtest.Env) objectWrites {
+	t.Helper()
+	counts := objectWrites{}
+	for _, series := range metric(t, apiServerMetrics(t, env), "apiserver_request_total") {
+		labels := labels(series)
+		if slices.Contains([]string{"APPLY", "DELETE", "PATCH", "POST", "PUT"}, labels["verb"]) {
+			counts[strings.TrimSuffix(labels["resource"]+"/"+labels["subresource"], "/")] += int(series.GetCounter().GetValue())
+		}
+	}
+	return counts
+}
+
+// since leaves out what was not written meanwhile, and the API server's own leases.
+func (w objectWrites) since(before objectWrites) objectWrites {
+	more := objectWrites{}
+	for resource, count := range w {
+		if count > before[resource] && resource != "leases" {
+			more[resource] = count - before[resource]
+		}
+	}
+	return more
+}
+
+func apiServerMetrics(t testing.TB, env *envtest.Env) string {
+	t.Helper()
+	transport, err := rest.HTTPClientFor(env.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.TrimSuffix(env.Config.Host, "/")+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := answer(transport, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 // metric is all series of one name in what a program tells at /metrics.

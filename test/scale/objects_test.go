@@ -195,17 +195,20 @@ func machinePart(cluster *clusterv1.Cluster, m machine) part {
 	}
 	made.Spec = machineSpec(cluster, m.name)
 	made.Spec.ProviderID = m.providerID
-	return part{object: made, setStatus: func() {
-		status := &made.Status
-		status.Phase, status.NodeRef.Name = string(clusterv1.MachinePhaseRunning), m.name
-		status.Initialization = clusterv1.MachineInitializationStatus{BootstrapDataSecretCreated: ptr.To(true), InfrastructureProvisioned: ptr.To(true)}
-		status.Addresses = clusterv1.MachineAddresses{{Type: clusterv1.MachineInternalIP, Address: "10.6.0.17"}, {Type: clusterv1.MachineHostName, Address: m.name}}
-		info := node(m.name, m.providerID, "", nil).Status.NodeInfo
-		status.NodeInfo = &info
-		status.Conditions = conditions(clusterv1.MachineAvailableCondition, clusterv1.MachineReadyCondition, clusterv1.MachineUpToDateCondition,
-			clusterv1.MachineBootstrapConfigReadyCondition, clusterv1.MachineInfrastructureReadyCondition, clusterv1.MachineNodeHealthyCondition,
-			clusterv1.MachineNodeReadyCondition)
-	}}
+	return part{object: made, setStatus: func() { setRunning(made) }}
+}
+
+// setRunning writes the status of a machine whose node is there.
+func setRunning(made *clusterv1.Machine) {
+	status := &made.Status
+	status.Phase, status.NodeRef.Name = string(clusterv1.MachinePhaseRunning), made.Name
+	status.Initialization = clusterv1.MachineInitializationStatus{BootstrapDataSecretCreated: ptr.To(true), InfrastructureProvisioned: ptr.To(true)}
+	status.Addresses = clusterv1.MachineAddresses{{Type: clusterv1.MachineInternalIP, Address: "10.6.0.17"}, {Type: clusterv1.MachineHostName, Address: made.Name}}
+	info := node(made.Name, made.Spec.ProviderID, "", nil).Status.NodeInfo
+	status.NodeInfo = &info
+	status.Conditions = conditions(clusterv1.MachineAvailableCondition, clusterv1.MachineReadyCondition, clusterv1.MachineUpToDateCondition,
+		clusterv1.MachineBootstrapConfigReadyCondition, clusterv1.MachineInfrastructureReadyCondition, clusterv1.MachineNodeHealthyCondition,
+		clusterv1.MachineNodeReadyCondition)
 }
 
 func serverPart(cluster *clusterv1.Cluster, m machine) part {
