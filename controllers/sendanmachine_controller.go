@@ -64,7 +64,9 @@ func (r *SendanMachineReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		For(&infrav1.SendanMachine{}, builder.WithPredicates(predicates.ResourceHasFilterLabel(scheme, log, r.WatchFilterValue))).
 		WithOptions(options).
 		Watches(&clusterv1.Machine{},
-			handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(infrav1.GroupVersion.WithKind("SendanMachine")))).
+			handler.EnqueueRequestsFromMapFunc(util.MachineToInfrastructureMapFunc(infrav1.GroupVersion.WithKind("SendanMachine"))),
+			// The resync of SendanMachines is enough: that of Machines would lead to the same.
+			builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
 		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(clusterToMachines),
 			builder.WithPredicates(predicates.ClusterPausedTransitionsOrInfrastructureProvisioned(scheme, log))).
 		Watches(&infrav1.SendanCluster{}, handler.EnqueueRequestsFromMapFunc(r.pendingMachines), builder.WithPredicates(networkChanged())).

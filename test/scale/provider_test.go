@@ -19,6 +19,8 @@ const (
 	providerSettlesWithin = 20 * time.Minute
 	// stillFor is how many looks in a row, a second apart, see no reconcile of a settled provider.
 	stillFor = 5
+	// tellsEvery is how often all machines are listed, which costs the API server more than the provider does.
+	tellsEvery = 10 * time.Second
 )
 
 // provider is an infrastructure provider with a management cluster and a cloud.
@@ -218,7 +220,11 @@ func (p *provider) outage(t testing.TB, zone string) (down, up spent, servers in
 	turn := func(status string) spent {
 		return p.measure(t, func() time.Time {
 			servers = p.cloud.turn(t, zone, status)
-			envtest.Eventually(t, providerSettlesWithin, func() error { return p.told(t, zone, status) })
+			var last error
+			each(t, providerSettlesWithin, tellsEvery, func() bool {
+				last = p.told(t, zone, status)
+				return last == nil
+			}, func() { t.Fatal(last) })
 			return p.awaitStill(t)
 		})
 	}
