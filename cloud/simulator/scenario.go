@@ -88,6 +88,12 @@ type ApplicationCredential struct {
 	Roles   []string `json:"roles,omitempty"` // all of the user's in the project when empty
 }
 
+// AddTenant adds a project, and an ordinary user of its name, whose password is the name as well.
+func (sc *Scenario) AddTenant(name string) {
+	sc.Projects = append(sc.Projects, Project{Name: name})
+	sc.Users = append(sc.Users, User{Name: name, Password: name, Roles: map[string][]string{name: {"member", "reader", "load-balancer_member"}}})
+}
+
 // Flavor is a Nova flavor.
 type Flavor struct {
 	Name         string            `json:"name"`

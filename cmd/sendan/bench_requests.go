@@ -3,12 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -32,37 +28,21 @@ func managers() []string {
 }
 
 // managementRequests are those of each manager since it started.
-func (b *benchmark) managementRequests(ctx context.Context) (map[string]requests, error) {
-	ports, err := readPorts(b.plane.Layout())
-	if err != nil {
-		return nil, err
-	}
+func (b *benchmark) managementRequests(ctx context.Context) map[string]requests {
+	apiServer := strings.TrimPrefix(b.plane.APIServerURL(), "https://")
 	asked := map[string]requests{}
 	for _, program := range managers() {
-		metrics, err := readMetrics(ctx, b.cloud.client, ports[program+"-diagnostics"])
+		metrics, err := readMetrics(ctx, b.cloud.client, b.plane.DiagnosticsURL(program))
 		if err != nil {
 			continue // it ended, which is counted elsewhere
 		}
-		asked[program] = parseRequests(metrics, "127.0.0.1:"+strconv.Itoa(ports[plane.APIServer]))
+		asked[program] = parseRequests(metrics, apiServer)
 	}
-	return asked, nil
+	return asked
 }
 
-// readPorts is where the programs of a plane listen.
-func readPorts(layout plane.Layout) (map[string]int, error) {
-	data, err := os.ReadFile(filepath.Join(layout.Dir, "ports.json"))
-	if err != nil {
-		return nil, fmt.Errorf("find the managers' metrics: %w", err)
-	}
-	var ports map[string]int
-	if err := json.Unmarshal(data, &ports); err != nil {
-		return nil, fmt.Errorf("find the managers' metrics: %w", err)
-	}
-	return ports, nil
-}
-
-func readMetrics(ctx context.Context, client *http.Client, port int) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", port), nil)
+func readMetrics(ctx context.Context, client *http.Client, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
 		return "", err
 	}

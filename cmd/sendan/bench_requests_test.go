@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -14,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/sendan-io/sendan/cmd/sendan/plane"
 	"github.com/sendan-io/sendan/test/envtest"
 )
 
@@ -23,7 +20,7 @@ func countsRequests(t *testing.T, env *envtest.Env) {
 	program := httptest.NewServer(promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
 	defer program.Close()
 	count := func() requests {
-		text, err := readMetrics(t.Context(), http.DefaultClient, portOf(t, program.URL))
+		text, err := readMetrics(t.Context(), http.DefaultClient, program.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,18 +75,5 @@ func TestRequestsOfAProgramThatWasStartedAnewAreAllOfThem(t *testing.T) {
 	}
 	if got := (requests{all: 8, conflicts: 2}).since(before); got != (requests{all: 8, conflicts: 2}) {
 		t.Errorf("the next one: %+v", got)
-	}
-}
-
-func TestPortsAreThoseThatAPlaneRemembers(t *testing.T) {
-	layout := plane.Layout{Dir: t.TempDir()}
-	if _, err := readPorts(layout); err == nil {
-		t.Error("a plane that never ran has ports")
-	}
-	if err := os.WriteFile(filepath.Join(layout.Dir, "ports.json"), []byte(`{"etcd": 10001}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if ports, err := readPorts(layout); err != nil || ports[plane.Etcd] != 10001 {
-		t.Errorf("got %v, %v", ports, err)
 	}
 }

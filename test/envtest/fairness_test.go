@@ -24,9 +24,9 @@ const (
 	workers = 4
 	hanging = 12
 	// patience is how long a request to a cloud may take. Without fairness, everybody would wait for so long.
-	patience = 40 * time.Second
+	patience = 4 * time.Minute
 	// inTime is what a cluster of another cloud may take meanwhile.
-	inTime = 20 * time.Second
+	inTime = 2 * time.Minute
 )
 
 // TestACloudThatHangsHoldsUpNoOther gives the real controllers more work with a cloud that never answers than they have workers.

@@ -97,8 +97,7 @@ func newCloud(t *testing.T, names ...string) *simulator.Simulator {
 	scenario := simulator.DefaultScenario()
 	scenario.Latency = simulator.Latencies{ServerBuild: simulator.Exactly(200 * time.Millisecond), ServerDelete: simulator.Exactly(200 * time.Millisecond)}
 	for _, name := range names {
-		scenario.Projects = append(scenario.Projects, simulator.Project{Name: name})
-		scenario.Users = append(scenario.Users, simulator.User{Name: name, Password: name, Roles: map[string][]string{name: {"member", "reader", "load-balancer_member"}}})
+		scenario.AddTenant(name)
 	}
 	sim, err := simulator.New(simulator.Options{Scenario: &scenario, Clock: clockwork.NewRealClock(), Seed: 1})
 	if err != nil {

@@ -115,8 +115,7 @@ func newHandover(t *testing.T, projects ...string) *handover {
 	t.Helper()
 	scenario := simulator.DefaultScenario()
 	for _, name := range projects {
-		scenario.Projects = append(scenario.Projects, simulator.Project{Name: name})
-		scenario.Users = append(scenario.Users, simulator.User{Name: name, Password: name, Roles: map[string][]string{name: {"member", "reader", "load-balancer_member"}}})
+		scenario.AddTenant(name)
 	}
 	sim, err := simulator.New(simulator.Options{Scenario: &scenario, Clock: clockwork.NewRealClock(), Seed: 1})
 	if err != nil {

@@ -32,9 +32,7 @@ func serveCloud(t testing.TB, size fleetSize) *servedCloud {
 		h.scenario.Quotas[resource] = -1
 	}
 	for i := range size.projects {
-		name := projectName(i)
-		h.scenario.Projects = append(h.scenario.Projects, simulator.Project{Name: name})
-		h.scenario.Users = append(h.scenario.Users, simulator.User{Name: name, Password: name, Roles: map[string][]string{name: {"member", "reader", "load-balancer_member"}}})
+		h.scenario.AddTenant(projectName(i))
 	}
 	for i := range h.scenario.Hosts {
 		host := &h.scenario.Hosts[i]

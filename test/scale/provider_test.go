@@ -295,8 +295,8 @@ func TestASettledProviderCostsNothing(t *testing.T) {
 const (
 	// churnWritesPerMachine are those for a port and a server, and for their deletion.
 	churnWritesPerMachine = 4
-	// writesPerTurn are those of a machine whose server has another state: Cluster API's patch writes conditions and the other
-	// status one after the other, and the state of the ports follows that of the server.
+	// writesPerTurn are at most those of a machine whose server has another state. Two are needed: Cluster API's patch writes
+	// conditions and the other status one after the other.
 	writesPerTurn = 3
 )
 

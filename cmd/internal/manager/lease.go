@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -26,7 +27,7 @@ func (l *lease) held() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.renewed.IsZero() {
-		return fmt.Errorf("this manager has no lease")
+		return errors.New("this manager has no lease")
 	}
 	if age := wallTime(l.clock).Sub(l.renewed); age < 0 || age > l.deadline {
 		return fmt.Errorf("the lease was renewed %s ago, so that another manager may lead by now", age.Round(time.Second))

@@ -122,6 +122,11 @@ func (p *Plane) Client() client.WithWatch { return p.client }
 // APIServerURL is where the management API server is reached.
 func (p *Plane) APIServerURL() string { return "https://" + loopback(p.ports[APIServer]) }
 
+// DiagnosticsURL is where a manager of the plane tells its metrics, below /metrics.
+func (p *Plane) DiagnosticsURL(manager string) string {
+	return "http://" + loopback(p.ports[manager+diagnosticsSuffix])
+}
+
 // SimulatorURL is where the simulated cloud is reached.
 func (p *Plane) SimulatorURL() string { return p.cloudURL }
 
