@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	infrav1 "github.com/sendan-io/sendan/api/infrastructure/v1alpha1"
@@ -95,10 +96,7 @@ func (e templates) makeTheCluster(t *testing.T) {
 	})
 	t.Run("its machines", func(t *testing.T) { e.eventuallyFlavors(t, "m1.large", "g1.a100.8") })
 	t.Run("another worker flavor rotates the template", func(t *testing.T) {
-		cluster := &clusterv1.Cluster{}
-		if err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: clusterName}, cluster); err != nil {
-			t.Fatal(err)
-		}
+		cluster := e.reconciledCluster(t)
 		before := cluster.DeepCopy()
 		for i := range cluster.Spec.Topology.Variables {
 			if cluster.Spec.Topology.Variables[i].Name == "workerFlavor" {
@@ -110,6 +108,23 @@ func (e templates) makeTheCluster(t *testing.T) {
 		}
 		e.eventuallyFlavors(t, "m1.large", "g1.h100.8")
 	})
+}
+
+// reconciledCluster waits until the topology controller has ended a first pass. At its end it writes all variables with
+// their defaults, since no webhook did, and with them it would take back what somebody changed meanwhile.
+func (e templates) reconciledCluster(t *testing.T) *clusterv1.Cluster {
+	t.Helper()
+	cluster := &clusterv1.Cluster{}
+	envtest.Eventually(t, controllerTimeout, func() error {
+		if err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: clusterName}, cluster); err != nil {
+			return err
+		}
+		if !conditions.IsTrue(cluster, clusterv1.ClusterTopologyReconciledCondition) {
+			return fmt.Errorf("the topology is not reconciled: %+v", cluster.Status.Conditions)
+		}
+		return nil
+	})
+	return cluster
 }
 
 // eventuallyFlavors waits until the templates in use by the control plane and the workers have the
