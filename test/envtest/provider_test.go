@@ -47,8 +47,7 @@ func (p plane) startControllers(t *testing.T, o controllerOptions) {
 	reach.UserAgent = o.name
 	mgr, err := ctrl.NewManager(reach, ctrl.Options{
 		Scheme: p.Scheme, Metrics: metricsserver.Options{BindAddress: "0"},
-		// Not with the priority queue that the programs have: up to v0.24.1 it may hang, and its workers with it, when it is
-		// shut down while items are due (controller-runtime issue 3538).
+		// Up to v0.24.1 controller-runtime's priority queue may hang when it is shut down (issue 3538). The programs have one that does not.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true), UsePriorityQueue: ptr.To(false)},
 		Client:     client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})

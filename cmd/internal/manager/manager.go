@@ -96,8 +96,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 const gcPercent = 50
 
 // shutdownTimeout is how long a manager that is told to stop waits for its reconciles, which are cancelled at once. It is
-// shorter than the terminationGracePeriodSeconds of the pods, so that a manager says what it waited for before it is killed:
-// in the priority queue of controller-runtime up to v0.24.1 a worker may hang (its issue 3538).
+// shorter than the terminationGracePeriodSeconds of the pods, so that a manager says what it waited for before it is killed.
 const shutdownTimeout = 8 * time.Second
 
 // Main runs a manager with these flags until it is told to stop.
@@ -173,7 +172,9 @@ func SlimMachine(object any) (any, error) {
 }
 
 // Concurrency is how many objects a controller works on at the same time.
-func Concurrency(n int) controller.Options { return controller.Options{MaxConcurrentReconciles: n} }
+func Concurrency(n int) controller.Options {
+	return controller.Options{MaxConcurrentReconciles: n, NewQueue: newQueue}
+}
 
 // Leads tells why another manager may be the leader by now. Whatever must not be done twice asks right before.
 func (o *Options) Leads() error {
