@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -22,7 +22,6 @@ import (
 	"sigs.k8s.io/cluster-api/util/annotations"
 	"sigs.k8s.io/cluster-api/util/conditions"
 	"sigs.k8s.io/cluster-api/util/finalizers"
-	"sigs.k8s.io/cluster-api/util/patch"
 	"sigs.k8s.io/cluster-api/util/paused"
 	"sigs.k8s.io/cluster-api/util/predicates"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -118,9 +117,9 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if obj.DeletionTimestamp.IsZero() {
-		return r.reconcileNormal(ctx, cluster, obj)
+		return orAgain(r.reconcileNormal(ctx, cluster, obj))
 	}
-	return r.reconcileDelete(ctx, cluster, obj)
+	return orAgain(r.reconcileDelete(ctx, cluster, obj))
 }
 
 func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
@@ -361,31 +360,56 @@ func isOurs(obj client.Object, watchFilter string) bool {
 	return !moved && (watchFilter == "" || obj.GetLabels()[clusterv1.WatchLabel] == watchFilter)
 }
 
-// patchStatus stores what change does to an object: its metadata, spec and status.
-func patchStatus(ctx context.Context, c client.Client, obj owner, change func()) error {
-	helper, err := patch.NewHelper(obj, c)
-	if err != nil {
-		return err
-	}
+// patchStatus stores what change does to an object: its metadata and spec first, so that whoever reads in the status that something is
+// provisioned finds its id and its address, and then its status. It insists on the version that was read, since a patch replaces whole
+// lists, and does not wait for a newer one as Cluster API's patch helper does: see orAgain.
+func patchStatus(ctx context.Context, c client.Client, obj client.Object, change func()) error {
+	before := obj.DeepCopyObject().(client.Object)
 	change()
-	err = helper.Patch(ctx, obj, patch.WithOwnedConditions{Conditions: []string{
-		infrav1.ReadyCondition, infrav1.DeletingCondition, infrav1.IdentityReadyCondition, infrav1.NetworkReadyCondition,
-		infrav1.SecurityGroupsReadyCondition, infrav1.EndpointReadyCondition, infrav1.MembersReadyCondition, infrav1.ServerGroupsReadyCondition,
-		infrav1.FailureDomainsReadyCondition, infrav1.VolumesReadyCondition, infrav1.PortsReadyCondition, infrav1.ServerReadyCondition,
-	}})
-	if !obj.GetDeletionTimestamp().IsZero() && isNotFound(err) {
-		return nil // it went when its finalizer did
+	err := store(ctx, c, before, obj)
+	if !obj.GetDeletionTimestamp().IsZero() {
+		return client.IgnoreNotFound(err) // it went when its finalizer did
 	}
 	return err
 }
 
-// isNotFound looks for an object that is gone behind the patch helper's wrapping.
-func isNotFound(err error) bool {
-	var several kerrors.Aggregate
-	if !errors.As(err, &several) {
-		return apierrors.IsNotFound(err)
+func store(ctx context.Context, c client.Client, before, obj client.Object) error {
+	data, err := client.MergeFrom(before).Data(obj)
+	if err != nil {
+		return fmt.Errorf("compare an object with what it was: %w", err)
 	}
-	return !slices.ContainsFunc(several.Errors(), func(err error) bool { return !isNotFound(err) })
+	changed := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &changed); err != nil {
+		return fmt.Errorf("read what has changed of an object: %w", err)
+	}
+	_, status := changed["status"]
+	delete(changed, "status")
+	whatWasRead := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if len(changed) > 0 {
+		stored := obj.DeepCopyObject().(client.Object) // takes the answer, which has the old status
+		if err := c.Patch(ctx, stored, whatWasRead); err != nil {
+			return fmt.Errorf("store metadata and spec: %w", err)
+		}
+		before.SetResourceVersion(stored.GetResourceVersion())
+	}
+	if status {
+		if err := c.Status().Patch(ctx, obj, whatWasRead); err != nil {
+			return fmt.Errorf("store the status: %w", err)
+		}
+	}
+	return nil
+}
+
+// staleRecheck is when to look again at an object that was older than the stored one. Caches rarely lag behind by more.
+const staleRecheck = time.Second
+
+// orAgain ends a pass over an object. One that could not be stored because the object had changed since it was read has not failed: what
+// it did in the cloud was noted ahead, and the next pass sees the newer object.
+func orAgain(result ctrl.Result, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: staleRecheck}, nil
+	}
+	return result, err
 }
 
 // machinesOf are the cluster's SendanMachines in the order of their names.

@@ -144,7 +144,7 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if !obj.DeletionTimestamp.IsZero() && obj.Annotations[infrav1.OwnerIDAnnotation] == "" && !annotations.HasPaused(obj) {
-		return ctrl.Result{}, r.release(ctx, obj) // nothing was ever made
+		return orAgain(ctrl.Result{}, r.release(ctx, obj)) // nothing was ever made
 	}
 	scope, err := r.scope(ctx, obj)
 	if err != nil || scope == nil {
@@ -160,9 +160,9 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if obj.DeletionTimestamp.IsZero() {
-		return r.reconcileNormal(ctx, scope)
+		return orAgain(r.reconcileNormal(ctx, scope))
 	}
-	return r.reconcileDelete(ctx, scope)
+	return orAgain(r.reconcileDelete(ctx, scope))
 }
 
 // scope finds the machine's surroundings; nil when there is nothing to do before they are there.

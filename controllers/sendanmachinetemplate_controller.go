@@ -14,7 +14,6 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/cluster-api/util"
 	"sigs.k8s.io/cluster-api/util/conditions"
-	"sigs.k8s.io/cluster-api/util/patch"
 	"sigs.k8s.io/cluster-api/util/paused"
 	"sigs.k8s.io/cluster-api/util/predicates"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -96,13 +95,9 @@ func (r *SendanMachineTemplateReconciler) Reconcile(ctx context.Context, request
 	if identity != nil && !visit.enter(r.Clouds.Address(ctx, template.Namespace, *identity)) {
 		return ctrl.Result{}, nil
 	}
-	helper, err := patch.NewHelper(template, r.Client)
-	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("prepare to patch: %w", err)
-	}
-	again := r.describe(ctx, template, identity)
-	err = helper.Patch(ctx, template, patch.WithOwnedConditions{Conditions: []string{clusterv1.PausedCondition, infrav1.ReadyCondition}})
-	return ctrl.Result{RequeueAfter: again}, client.IgnoreNotFound(err)
+	var again time.Duration
+	err = patchStatus(ctx, r.Client, template, func() { again = r.describe(ctx, template, identity) })
+	return orAgain(ctrl.Result{RequeueAfter: again}, client.IgnoreNotFound(err))
 }
 
 // describe sets the status and returns when to look again; never, if only an event can help.
