@@ -3,7 +3,6 @@ package controllers
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/jonboulle/clockwork"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
@@ -117,9 +115,9 @@ func (r *SendanClusterReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if obj.DeletionTimestamp.IsZero() {
-		return orAgain(r.reconcileNormal(ctx, cluster, obj))
+		return againIfStale(r.reconcileNormal(ctx, cluster, obj))
 	}
-	return orAgain(r.reconcileDelete(ctx, cluster, obj))
+	return againIfStale(r.reconcileDelete(ctx, cluster, obj))
 }
 
 func (r *SendanClusterReconciler) reconcileNormal(ctx context.Context, cluster *clusterv1.Cluster, obj *infrav1.SendanCluster) (ctrl.Result, error) {
@@ -235,7 +233,7 @@ func (r *SendanClusterReconciler) writer() *writer {
 // finish stores what was concluded and says when to look again.
 func (r *SendanClusterReconciler) finish(ctx context.Context, obj *infrav1.SendanCluster, steps []step, change func()) (ctrl.Result, error) {
 	before := conditions.GetReason(obj, infrav1.IdentityReadyCondition)
-	if err := patchStatus(ctx, r.Client, obj, change); err != nil {
+	if err := store(ctx, r.Client, obj, change); err != nil {
 		return ctrl.Result{}, err
 	}
 	if now := conditions.Get(obj, infrav1.IdentityReadyCondition); now != nil && now.Reason == infrav1.SuspiciousReason && now.Reason != before {
@@ -246,7 +244,7 @@ func (r *SendanClusterReconciler) finish(ctx context.Context, obj *infrav1.Senda
 
 // release lets the object go.
 func (r *SendanClusterReconciler) release(ctx context.Context, obj *infrav1.SendanCluster) error {
-	return patchStatus(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.ClusterFinalizer) })
+	return store(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.ClusterFinalizer) })
 }
 
 // setClusterStatus writes what the plan found out. What could not be looked up this time stays.
@@ -358,58 +356,6 @@ func claim(ctx context.Context, c client.Client, obj client.Object, session *clo
 func isOurs(obj client.Object, watchFilter string) bool {
 	_, moved := obj.GetAnnotations()[clusterctlv1.DeleteForMoveAnnotation]
 	return !moved && (watchFilter == "" || obj.GetLabels()[clusterv1.WatchLabel] == watchFilter)
-}
-
-// patchStatus stores what change does to an object: its metadata and spec first, so that whoever reads in the status that something is
-// provisioned finds its id and its address, and then its status. It insists on the version that was read, since a patch replaces whole
-// lists, and does not wait for a newer one as Cluster API's patch helper does: see orAgain.
-func patchStatus(ctx context.Context, c client.Client, obj client.Object, change func()) error {
-	before := obj.DeepCopyObject().(client.Object)
-	change()
-	err := store(ctx, c, before, obj)
-	if !obj.GetDeletionTimestamp().IsZero() {
-		return client.IgnoreNotFound(err) // it went when its finalizer did
-	}
-	return err
-}
-
-func store(ctx context.Context, c client.Client, before, obj client.Object) error {
-	data, err := client.MergeFrom(before).Data(obj)
-	if err != nil {
-		return fmt.Errorf("compare an object with what it was: %w", err)
-	}
-	changed := map[string]json.RawMessage{}
-	if err := json.Unmarshal(data, &changed); err != nil {
-		return fmt.Errorf("read what has changed of an object: %w", err)
-	}
-	_, status := changed["status"]
-	delete(changed, "status")
-	whatWasRead := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if len(changed) > 0 {
-		stored := obj.DeepCopyObject().(client.Object) // takes the answer, which has the old status
-		if err := c.Patch(ctx, stored, whatWasRead); err != nil {
-			return fmt.Errorf("store metadata and spec: %w", err)
-		}
-		before.SetResourceVersion(stored.GetResourceVersion())
-	}
-	if status {
-		if err := c.Status().Patch(ctx, obj, whatWasRead); err != nil {
-			return fmt.Errorf("store the status: %w", err)
-		}
-	}
-	return nil
-}
-
-// staleRecheck is when to look again at an object that was older than the stored one. Caches rarely lag behind by more.
-const staleRecheck = time.Second
-
-// orAgain ends a pass over an object. One that could not be stored because the object had changed since it was read has not failed: what
-// it did in the cloud was noted ahead, and the next pass sees the newer object.
-func orAgain(result ctrl.Result, err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: staleRecheck}, nil
-	}
-	return result, err
 }
 
 // machinesOf are the cluster's SendanMachines in the order of their names.

@@ -144,7 +144,7 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if !obj.DeletionTimestamp.IsZero() && obj.Annotations[infrav1.OwnerIDAnnotation] == "" && !annotations.HasPaused(obj) {
-		return orAgain(ctrl.Result{}, r.release(ctx, obj)) // nothing was ever made
+		return againIfStale(ctrl.Result{}, r.release(ctx, obj)) // nothing was ever made
 	}
 	scope, err := r.scope(ctx, obj)
 	if err != nil || scope == nil {
@@ -160,9 +160,9 @@ func (r *SendanMachineReconciler) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	if obj.DeletionTimestamp.IsZero() {
-		return orAgain(r.reconcileNormal(ctx, scope))
+		return againIfStale(r.reconcileNormal(ctx, scope))
 	}
-	return orAgain(r.reconcileDelete(ctx, scope))
+	return againIfStale(r.reconcileDelete(ctx, scope))
 }
 
 // scope finds the machine's surroundings; nil when there is nothing to do before they are there.
@@ -288,7 +288,7 @@ func (r *SendanMachineReconciler) writer() *writer {
 }
 
 func (r *SendanMachineReconciler) release(ctx context.Context, obj *infrav1.SendanMachine) error {
-	return patchStatus(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.MachineFinalizer) })
+	return store(ctx, r.Client, obj, func() { controllerutil.RemoveFinalizer(obj, infrav1.MachineFinalizer) })
 }
 
 // conclude stores what keeps a machine from being looked at in the cloud.
@@ -298,7 +298,7 @@ func (r *SendanMachineReconciler) conclude(ctx context.Context, obj *infrav1.Sen
 
 // concludeWith stores what was concluded and says when to look again.
 func (r *SendanMachineReconciler) concludeWith(ctx context.Context, obj *infrav1.SendanMachine, steps []step, has machineObjects, more func()) (ctrl.Result, error) {
-	err := patchStatus(ctx, r.Client, obj, func() {
+	err := store(ctx, r.Client, obj, func() {
 		setConditions(obj, steps, machineReadyConditions, r.Clock.Now())
 		obj.Status.Phase = phaseOf(steps, has)
 		setServerStatus(obj, has)
@@ -308,7 +308,7 @@ func (r *SendanMachineReconciler) concludeWith(ctx context.Context, obj *infrav1
 }
 
 func (r *SendanMachineReconciler) deleting(ctx context.Context, obj *infrav1.SendanMachine, steps []step, notes []infrav1.Attempt, has machineObjects) (ctrl.Result, error) {
-	err := patchStatus(ctx, r.Client, obj, func() {
+	err := store(ctx, r.Client, obj, func() {
 		obj.SetAttempts(notes)
 		setDeleting(obj, steps[0])
 		obj.Status.Phase = infrav1.PhaseDeleting

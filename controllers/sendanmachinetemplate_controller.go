@@ -96,8 +96,8 @@ func (r *SendanMachineTemplateReconciler) Reconcile(ctx context.Context, request
 		return ctrl.Result{}, nil
 	}
 	var again time.Duration
-	err = patchStatus(ctx, r.Client, template, func() { again = r.describe(ctx, template, identity) })
-	return orAgain(ctrl.Result{RequeueAfter: again}, client.IgnoreNotFound(err))
+	err = store(ctx, r.Client, template, func() { again = r.describe(ctx, template, identity) })
+	return againIfStale(ctrl.Result{RequeueAfter: again}, client.IgnoreNotFound(err))
 }
 
 // describe sets the status and returns when to look again; never, if only an event can help.

@@ -39,7 +39,7 @@ func storedMachine(t *testing.T) (kube client.Client, machine *infrav1.SendanMac
 	return kube, machine, writes
 }
 
-func TestPatchStatusWritesWhatHasChanged(t *testing.T) {
+func TestStoreWritesWhatHasChanged(t *testing.T) {
 	ready := func(machine *infrav1.SendanMachine) {
 		conditions.Set(machine, metav1.Condition{Type: infrav1.ReadyCondition, Status: metav1.ConditionTrue, Reason: infrav1.AvailableReason})
 		machine.Status.Initialization.Provisioned = ptr.To(true)
@@ -58,7 +58,7 @@ func TestPatchStatusWritesWhatHasChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kube, machine, writes := storedMachine(t)
-			if err := patchStatus(t.Context(), kube, machine, func() { test.change(machine) }); err != nil {
+			if err := store(t.Context(), kube, machine, func() { test.change(machine) }); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(*writes, test.writes) {
@@ -77,7 +77,7 @@ func TestPatchStatusWritesWhatHasChanged(t *testing.T) {
 	}
 }
 
-func TestPatchStatusStoresNothingOfAStaleObject(t *testing.T) {
+func TestStoreKeepsNothingOfAStaleObject(t *testing.T) {
 	for name, change := range map[string]func(*infrav1.SendanMachine){
 		"status":    func(machine *infrav1.SendanMachine) { machine.Status.Phase = infrav1.PhaseDeleting },
 		"finalizer": func(machine *infrav1.SendanMachine) { machine.Finalizers = nil },
@@ -89,7 +89,7 @@ func TestPatchStatusStoresNothingOfAStaleObject(t *testing.T) {
 			if err := kube.Update(t.Context(), others); err != nil {
 				t.Fatal(err)
 			}
-			err := patchStatus(t.Context(), kube, stale, func() { change(stale) })
+			err := store(t.Context(), kube, stale, func() { change(stale) })
 			if !apierrors.IsConflict(err) {
 				t.Fatalf("got %v, want a conflict", err)
 			}
@@ -100,7 +100,7 @@ func TestPatchStatusStoresNothingOfAStaleObject(t *testing.T) {
 			if stored.ResourceVersion != others.ResourceVersion {
 				t.Errorf("stored is %+v", stored)
 			}
-			if result, err := orAgain(ctrl.Result{}, err); err != nil || result.RequeueAfter != staleRecheck {
+			if result, err := againIfStale(ctrl.Result{}, err); err != nil || result.RequeueAfter != staleRecheck {
 				t.Errorf("the pass ended with %+v and %v, want another look after %s", result, err, staleRecheck)
 			}
 		})

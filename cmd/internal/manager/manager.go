@@ -171,7 +171,7 @@ func SlimMachine(object any) (any, error) {
 	return cache.TransformStripManagedFields()(object)
 }
 
-// Concurrency is how many objects a controller works on at the same time.
+// Concurrency has a controller work on n objects at the same time, from a queue that can be shut down.
 func Concurrency(n int) controller.Options {
 	return controller.Options{MaxConcurrentReconciles: n, NewQueue: newQueue}
 }

@@ -18,7 +18,7 @@ func request(name string) reconcile.Request {
 
 func aQueue(t *testing.T) *queue {
 	limiter := workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]()
-	return newQueue(t.Name(), limiter).(*queue)
+	return Concurrency(1).NewQueue(t.Name(), limiter).(*queue)
 }
 
 // TestAQueueEndsWhileItIsBusy shuts queues down between their workers' calls, again and again: one of controller-runtime hangs within a few.
