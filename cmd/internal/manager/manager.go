@@ -95,7 +95,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 // The environment variable GOGC takes precedence.
 const gcPercent = 50
 
-// shutdownTimeout is how long a manager that is told to stop waits for its reconciles, which are cancelled at once. It is
+// shutdownTimeout is how long a manager that is told to stop waits for its reconciles, which are canceled at once. It is
 // shorter than the terminationGracePeriodSeconds of the pods, so that a manager says what it waited for before it is killed.
 const shutdownTimeout = 8 * time.Second
 
