@@ -75,12 +75,13 @@ func TestASettledFleetIsNotWrittenTo(t *testing.T) {
 	f.addClusters(t, few, 3)
 	f.awaitSettled(t, count)
 
+	writesBefore := countObjectWrites(t, f.Env)
 	_, managementBefore := f.manager.toManagement(t)
 	_, _, _, tenantsBefore := f.requestsToTenants()
 	versionsBefore := f.versions()
 	f.awaitPasses(t, somePasses)
 	if _, writes := f.manager.toManagement(t); writes != managementBefore {
-		t.Errorf("the management cluster was written to %d times", writes-managementBefore)
+		t.Errorf("the management cluster was written to %d times: %v", writes-managementBefore, countObjectWrites(t, f.Env).since(writesBefore))
 	}
 	if _, _, _, writes := f.requestsToTenants(); writes != tenantsBefore {
 		t.Errorf("tenant clusters were written to %d times", writes-tenantsBefore)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	fleetv1 "github.com/sendan-io/sendan/api/fleet/v1alpha1"
 	"github.com/sendan-io/sendan/cloud/simulator"
@@ -188,6 +190,7 @@ func (f *fleet) awaitSettled(t testing.TB, addons int) {
 	quiet, before := 0, -1
 	var last error
 	each(t, settlesWithin, time.Second, func() bool {
+		f.writeLease(t)
 		if _, writes := f.manager.toManagement(t); writes != before {
 			quiet, before = 0, writes
 			last = fmt.Errorf("it has written %d times", writes)
@@ -199,6 +202,19 @@ func (f *fleet) awaitSettled(t testing.TB, addons int) {
 		last = f.unsettled(t.Context(), addons)
 		return last == nil
 	}, func() { t.Fatalf("the fleet does not settle: %v", last) })
+}
+
+// writeLease returns when what others wrote before is stored: a disk that stalls for some seconds is not silence of theirs.
+func (f *fleet) writeLease(t testing.TB) {
+	t.Helper()
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "settled"}}
+	_, err := controllerutil.CreateOrUpdate(t.Context(), f.Client, lease, func() error {
+		lease.Spec.RenewTime = ptr.To(metav1.NowMicro())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // each looks again and again until done says so.
@@ -228,6 +244,15 @@ func (f *fleet) unsettled(ctx context.Context, addons int) error {
 		isUp := func(addon fleetv1.MemberAddon) bool { return addon.Phase == fleetv1.AddonHealthy }
 		if member.Status.Health != fleetv1.HealthHealthy || len(member.Status.Addons) != addons || slices.ContainsFunc(member.Status.Addons, func(a fleetv1.MemberAddon) bool { return !isUp(a) }) {
 			return fmt.Errorf("%s is %s with the add-ons %+v: %+v", member.Name, member.Status.Health, member.Status.Addons, member.Status.Conditions)
+		}
+	}
+	var tenants fleetv1.TenantList
+	if err := f.Client.List(ctx, &tenants); err != nil {
+		return err
+	}
+	for _, tenant := range tenants.Items {
+		if growths := tenant.Status.PendingGrowths; len(growths) > 0 {
+			return fmt.Errorf("of tenant %s are pending: %+v", tenant.Name, growths)
 		}
 	}
 	return f.devicesUnready(ctx)
