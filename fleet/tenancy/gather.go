@@ -86,15 +86,15 @@ func clusterNames(found []clusterv1.Cluster) map[string][]string {
 	return names
 }
 
-// class is the ClusterClass of a Cluster; nil when it is not there.
+// class is the ClusterClass of a Cluster; nil when it is not there. It is memory's own.
 func (r reads) class(ctx context.Context, cluster *clusterv1.Cluster) (*clusterv1.ClusterClass, error) {
 	key := classKeyOf(cluster)
 	if key.Name == "" {
 		return nil, nil
 	}
 	class := &clusterv1.ClusterClass{}
-	err := r.cached.Get(ctx, key, class)
-	if apierrors.IsNotFound(err) { // it may be new
+	err := r.cached.Get(ctx, key, class, client.UnsafeDisableDeepCopy) // it is large, and only read
+	if apierrors.IsNotFound(err) {                                     // it may be new
 		err = r.live.Get(ctx, key, class)
 	}
 	if apierrors.IsNotFound(err) {
@@ -142,7 +142,7 @@ func (r reads) countOf(ctx context.Context, cluster *clusterv1.Cluster, class *c
 	return stored{uid: cluster.UID, usage: d.total(), isUncounted: class == nil && cluster.Spec.Topology.IsDefined()}, nil
 }
 
-// countAll gets each ClusterClass once: they are large, and each look makes a copy.
+// countAll asks for each ClusterClass once: one that memory does not have costs a request.
 func (r reads) countAll(ctx context.Context, found []clusterv1.Cluster) (map[client.ObjectKey]stored, error) {
 	all, classes := map[client.ObjectKey]stored{}, map[client.ObjectKey]*clusterv1.ClusterClass{}
 	for i := range found {
