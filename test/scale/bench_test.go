@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -86,13 +87,22 @@ func measureMany(b *testing.B, text *report) {
 	b.ReportMetric(float64(cost.settledMiB), "settled-MiB")
 	text.save(b)
 
+	fmt.Fprintf(text, "\n## Admission with %d clusters\n\n%d requests a second, one after the other, as their client sees them. All quotas are set. Budget: p99 below 20 ms.\n",
+		len(f.clusters), requestsPerSecond)
+	f.measureAdmission(b, text, "visited", "While the fleet manager looks into all clusters, whose API servers share the cores with all that a request goes through")
+	f.pauseClusters(b)
+	f.measureAdmission(b, text, "paused", "While these clusters are paused, so that only admission is at work, as where their API servers are elsewhere")
+}
+
+// measureAdmission takes a word for the names of what it makes and measures.
+func (f *fleet) measureAdmission(b *testing.B, text *report, word, when string) {
+	b.Helper()
 	before := f.webhooks(b)
-	fmt.Fprintf(text, "\n## Admission with %d clusters\n\n%d requests a second, one after the other, as their client sees them, at a load average of %s. All quotas are set. Budget: p99 below 20 ms.\n\n"+
-		"| request | tenant has | p50 | p99 |\n|---|---:|---:|---:|\n", len(f.clusters), requestsPerSecond, loadAverage())
-	for _, timed := range f.timeAdmission(b) {
+	fmt.Fprintf(text, "\n%s; load average %s:\n\n| request | tenant has | p50 | p99 |\n|---|---:|---:|---:|\n", when, loadAverage())
+	for _, timed := range f.timeAdmission(b, word) {
 		slices.Sort(timed.took)
 		fmt.Fprintf(text, "| %s | %s | %.1f ms | %.1f ms |\n", timed.what, timed.tenant, timed.percentile(50), timed.percentile(99))
-		b.ReportMetric(timed.percentile(99), strings.ReplaceAll(strings.TrimSpace(timed.what+" "+timed.tenant), " ", "-")+"-p99-ms")
+		b.ReportMetric(timed.percentile(99), strings.ReplaceAll(strings.TrimSpace(timed.what+" "+timed.tenant), " ", "-")+"-"+word+"-p99-ms")
 	}
 	text.WriteString("\nOf that in the fleet manager, as the API server sees it. The API server asks the last two at the same time.\n\n| webhook | requests | mean |\n|---|---:|---:|\n")
 	after := f.webhooks(b)
@@ -101,6 +111,28 @@ func measureMany(b *testing.B, text *report) {
 		fmt.Fprintf(text, "| %s | %d | %.1f ms |\n", name, count, 1000*seconds/float64(count))
 	}
 	text.save(b)
+}
+
+// pauseClusters returns when none of them is visited any more.
+func (f *fleet) pauseClusters(b *testing.B) {
+	b.Helper()
+	var clusters clusterv1.ClusterList
+	if err := f.Client.List(b.Context(), &clusters); err != nil {
+		b.Fatal(err)
+	}
+	group, ctx := errgroup.WithContext(b.Context())
+	group.SetLimit(atOnce)
+	for i := range clusters.Items {
+		group.Go(func() error {
+			before := clusters.Items[i].DeepCopy()
+			clusters.Items[i].Spec.Paused = ptr.To(true)
+			return f.Client.Patch(ctx, &clusters.Items[i], client.MergeFrom(before))
+		})
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	f.awaitQuiet(b, func() error { return nil })
 }
 
 func measureAddons(b *testing.B, text *report) {
@@ -188,7 +220,7 @@ func (t timed) percentile(p int) float64 {
 }
 
 // timeAdmission takes turns, so that what else the machine does meets all alike.
-func (f *fleet) timeAdmission(b *testing.B) []timed {
+func (f *fleet) timeAdmission(b *testing.B, word string) []timed {
 	b.Helper()
 	var all []timed
 	for _, what := range []string{"create a Cluster", "scale a pool"} {
@@ -209,7 +241,7 @@ func (f *fleet) timeAdmission(b *testing.B) []timed {
 	scaled := []*clusterv1.Cluster{f.cluster(b, crowd), f.cluster(b, few)}
 	for i := range *operations {
 		for j, tenant := range []string{crowd, few} {
-			probe := clusterOfTenant(tenant, fmt.Sprintf("probe-%d", i))
+			probe := clusterOfTenant(tenant, fmt.Sprintf("%s-%d", word, i))
 			measure(&all[j], func() error { return f.Client.Create(b.Context(), probe) })
 			<-pace.C
 			if err := f.Client.Delete(b.Context(), probe); err != nil {
@@ -217,7 +249,7 @@ func (f *fleet) timeAdmission(b *testing.B) []timed {
 			}
 			measure(&all[2+j], func() error { return f.scale(b, scaled[j], int32(2+(i+1)%2)) }) //nolint:gosec // 2 or 3
 		}
-		compare := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: crowd, Name: fmt.Sprintf("probe-%d", i)}}
+		compare := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: crowd, Name: fmt.Sprintf("%s-%d", word, i)}}
 		measure(&all[4], func() error { return f.Client.Create(b.Context(), compare) })
 		measure(&all[5], func() error { return f.Client.Get(b.Context(), client.ObjectKeyFromObject(compare), compare) })
 	}

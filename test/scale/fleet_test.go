@@ -187,6 +187,12 @@ func (f *fleet) restart(t testing.TB) {
 // writes nothing anymore.
 func (f *fleet) awaitSettled(t testing.TB, addons int) {
 	t.Helper()
+	f.awaitQuiet(t, func() error { return f.unsettled(t.Context(), addons) })
+}
+
+// awaitQuiet returns when the fleet manager writes nothing any more and nothing else is wrong.
+func (f *fleet) awaitQuiet(t testing.TB, wrong func() error) {
+	t.Helper()
 	quiet, before := 0, -1
 	var last error
 	each(t, settlesWithin, time.Second, func() bool {
@@ -199,7 +205,7 @@ func (f *fleet) awaitSettled(t testing.TB, addons int) {
 		if quiet++; quiet < quietFor {
 			return false
 		}
-		last = f.unsettled(t.Context(), addons)
+		last = wrong()
 		return last == nil
 	}, func() { t.Fatalf("the fleet does not settle: %v", last) })
 }
