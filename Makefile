@@ -133,16 +133,18 @@ bench-fleet: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_T
 bench-fleet: plane-tools ## Measure the fleet manager's memory, requests and admission with 1,500 clusters into bench/fleet.md; BENCH_FLAGS='-clusters 100' for less
 	$(BENCH_SCALE) -bench Fleet . -results $(CURDIR)/bench/fleet.md $(BENCH_FLAGS)
 
-# Of `make scale`: how many clusters the whole plane makes, and for the provider alone -clusters, -machines, -projects, -rest, -profiles.
-SCALE_CLUSTERS ?= 200
-SCALE_FLAGS    ?=
+# Of `make scale`: how many clusters the whole plane makes, how many of them at a time, and for the provider alone -clusters, -machines,
+# -projects, -rest, -profiles.
+SCALE_CLUSTERS    ?= 200
+SCALE_CONCURRENCY ?= 20
+SCALE_FLAGS       ?=
 
 .PHONY: scale
 scale: export KUBEBUILDER_ASSETS = $(TOOLS_DIR)
 scale: export KUBEBUILDER_CONTROLPLANE_START_TIMEOUT = $(APISERVER_START_TIMEOUT)
 scale: build plane-tools ## Measure the provider alone with 50,000 machines, then the whole plane with SCALE_CLUSTERS clusters, and fail above bench/budget.yaml
 	$(BENCH_SCALE) -bench Provider . -results $(CURDIR)/bench/provider.md $(SCALE_FLAGS)
-	$(BIN)/sendan bench --tools-dir $(TOOLS_DIR) --clusters $(SCALE_CLUSTERS) --budget --out bench/plane.md
+	$(BIN)/sendan bench --tools-dir $(TOOLS_DIR) --clusters $(SCALE_CLUSTERS) --concurrency $(SCALE_CONCURRENCY) --budget --out bench/plane.md
 
 .PHONY: bench-nodes
 bench-nodes: ## Measure time to Ready of real nodes, and of CAPD's, into bench/results.md; needs Docker
