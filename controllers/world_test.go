@@ -392,10 +392,9 @@ func (w *world) reconcile(item work) {
 	switch {
 	case w.process.dead.Load():
 		w.start()
+	case apierrors.IsConflict(err):
+		w.t.Errorf("%s %s failed because it was stale: %v", item.kind, item.key, err)
 	case err != nil:
-		if apierrors.IsConflict(err) {
-			w.t.Errorf("%s %s failed because it was stale: %v", item.kind, item.key, err)
-		}
 		w.t.Logf("%s %s: %v", item.kind, item.key, err)
 		w.due[item] = w.clock.Now().Add(5 * time.Second)
 	case result.RequeueAfter > 0:

@@ -86,15 +86,15 @@ func clusterNames(found []clusterv1.Cluster) map[string][]string {
 	return names
 }
 
-// class is the ClusterClass of a Cluster; nil when it is not there. It is memory's own.
+// class is the ClusterClass of a Cluster; nil when it is not there. It is memory's own, since it is large: nobody may change it.
 func (r reads) class(ctx context.Context, cluster *clusterv1.Cluster) (*clusterv1.ClusterClass, error) {
 	key := classKeyOf(cluster)
 	if key.Name == "" {
 		return nil, nil
 	}
 	class := &clusterv1.ClusterClass{}
-	err := r.cached.Get(ctx, key, class, client.UnsafeDisableDeepCopy) // it is large, and only read
-	if apierrors.IsNotFound(err) {                                     // it may be new
+	err := r.cached.Get(ctx, key, class, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) { // it may be new
 		err = r.live.Get(ctx, key, class)
 	}
 	if apierrors.IsNotFound(err) {
