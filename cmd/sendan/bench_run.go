@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// firstDeadline is for any number of clusters, and furtherDeadline is added for each: a hang is to be told from a slow machine.
+	// firstDeadline is a cluster's, and furtherDeadline is added for each that is on its way at the same time: a hang is to be told
+	// from a slow machine.
 	firstDeadline   = 20 * time.Minute
 	furtherDeadline = 30 * time.Second
 	// restFor is how long clusters are left alone before they count as settled.
@@ -65,17 +66,28 @@ func measure(ctx context.Context, out io.Writer, flags benchFlags, count int) (m
 	return b.run(ctx, count)
 }
 
-// roomFor is a scenario with hosts for that many clusters: a worker of the demo takes a whole GPU host.
+// uncounted are the quotas of what clusters are made of: how many there are is up to the flags, and not to the project.
+var uncounted = []string{
+	"instances", "cores", "ram", "server_groups", "server_group_members", "key_pairs", "volumes", "gigabytes",
+	"network", "subnet", "router", "port", "floatingip", "security_group", "security_group_rule",
+	"loadbalancer", "listener", "pool", "member", "healthmonitor",
+}
+
+// roomFor is a scenario with hosts for that many clusters, and without quotas: a worker of the demo takes a whole GPU host.
 func roomFor(clusters int) string {
-	var hosts strings.Builder
-	hosts.WriteString("hosts:\n")
+	var scenario strings.Builder
+	scenario.WriteString("quotas:\n")
+	for _, quota := range uncounted {
+		fmt.Fprintf(&scenario, "  %s: -1\n", quota)
+	}
+	scenario.WriteString("hosts:\n")
 	zones := []string{"az1", "az2", "az3"}
 	for i := range max(3, 2*clusters) {
 		zone := zones[i%len(zones)]
-		fmt.Fprintf(&hosts, "- {name: cpu-%s-%d, zone: %s, vcpus: 256, memoryMiB: 1048576, diskGiB: 20000}\n", zone, i, zone)
-		fmt.Fprintf(&hosts, "- {name: a100-%s-%d, zone: %s, vcpus: 256, memoryMiB: 2097152, diskGiB: 20000, gpus: {a100: 8}}\n", zone, i, zone)
+		fmt.Fprintf(&scenario, "- {name: cpu-%s-%d, zone: %s, vcpus: 256, memoryMiB: 1048576, diskGiB: 20000}\n", zone, i, zone)
+		fmt.Fprintf(&scenario, "- {name: a100-%s-%d, zone: %s, vcpus: 256, memoryMiB: 2097152, diskGiB: 20000, gpus: {a100: 8}}\n", zone, i, zone)
 	}
-	return hosts.String()
+	return scenario.String()
 }
 
 // benchmark is a plane that many clusters are made on.
@@ -191,15 +203,16 @@ func (c counters) since(before counters, took time.Duration) phase {
 
 // eachCluster does something with all of them, with no more at once than asked for.
 func (b *benchmark) eachCluster(ctx context.Context, clusters []*benchCluster, do func(context.Context, *benchCluster) error) error {
-	ctx, cancel := context.WithTimeout(ctx, firstDeadline+time.Duration(len(clusters))*furtherDeadline)
-	defer cancel()
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(len(clusters))
+	atOnce := len(clusters)
 	if b.concurrency > 0 {
-		work.SetLimit(b.concurrency)
+		atOnce = min(atOnce, b.concurrency)
 	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(atOnce)
 	for _, cluster := range clusters {
 		work.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, firstDeadline+time.Duration(atOnce)*furtherDeadline)
+			defer cancel()
 			if err := do(ctx, cluster); err != nil {
 				return fmt.Errorf("%s: %w", cluster.namespace, err)
 			}

@@ -46,16 +46,18 @@ func TestOneClusterThatFailsEndsTheWaitForTheOthers(t *testing.T) {
 }
 
 func TestAClusterThatIsStuckEndsARun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		started := time.Now()
-		err := new(benchmark).eachCluster(t.Context(), someClusters(2), func(ctx context.Context, _ *benchCluster) error {
-			<-ctx.Done()
-			return ctx.Err()
+	for concurrency, want := range map[int]time.Duration{0: 21 * time.Minute, 1: 20*time.Minute + 30*time.Second, 3: 21 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			b, started := &benchmark{concurrency: concurrency}, time.Now()
+			err := b.eachCluster(t.Context(), someClusters(2), func(ctx context.Context, _ *benchCluster) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) || took != want {
+				t.Errorf("%d at once: after %s, want %s: %v", concurrency, took, want, err)
+			}
 		})
-		if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) || took != 21*time.Minute {
-			t.Errorf("after %s: %v", took, err)
-		}
-	})
+	}
 }
 
 func someClusters(count int) []*benchCluster {
