@@ -68,7 +68,7 @@ func measure(ctx context.Context, out io.Writer, flags benchFlags, count int) (m
 
 // uncounted are the quotas of what clusters are made of: how many there are is up to the flags, and not to the project.
 var uncounted = []string{
-	"instances", "cores", "ram", "server_groups", "server_group_members", "key_pairs", "volumes", "gigabytes",
+	"instances", "cores", "ram", "server_groups", "volumes", "gigabytes",
 	"network", "subnet", "router", "port", "floatingip", "security_group", "security_group_rule",
 	"loadbalancer", "listener", "pool", "member", "healthmonitor",
 }
